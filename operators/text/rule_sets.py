@@ -137,7 +137,7 @@ FINEWEB2_SILENT: Mapping[str, tuple[str, ...]] = {
         *("top_2_gram", "top_3_gram", "top_4_gram", "list_ratio", "gopher_short_doc"),
         *(*_LENGTHS, "gopher_below_alpha_threshold"),
     ),
-    "vi": ("gopher_below_avg_threshold",),
+    "vi": ("duplicated_10_n_grams", "gopher_below_avg_threshold"),
     "ka": ("gopher_below_alpha_threshold",),
     "hu": ("gopher_below_alpha_threshold",),
     "th": _LENGTHS,
