@@ -234,13 +234,15 @@ def verify_command(root: str) -> None:
 def forget_command(root: str, what: tuple[str, ...]) -> None:
     """Take documents out of every index of a root, for good: by id (32 hex digits) or URL."""
     from tundish.pipeline.lease import Lease
-    from tundish.stages.index import forget, indexes, named
+    from tundish.stages.index import forget, named, unknown
 
-    indexes(root)  # a place without any is refused before anything is written there
+    missing = unknown(root, what)  # a place without any index is refused before anything is written there
     with Lease(root):
         ids, urls = named(what)
         for address, rows in forget(root, ids, urls):
             OUT.print(f"{address}  {rows} rows forgotten", highlight=False)
+    for one in missing:
+        click.echo(f"no index holds {one}; had it gone as a duplicate, `tundish why` names who stayed for it", err=True)
 
 
 @cli.command("prune")

@@ -199,6 +199,21 @@ def forget(root: str, ids: Iterable[bytes], urls: Iterable[bytes] = ()) -> Itera
         yield index.address, _rewritten(_mended(index), gone)
 
 
+def unknown(root: str, what: Iterable[str]) -> list[str]:
+    """Those of `what` (as for `named`) that no index of the root holds, in their order."""
+    asked = [(one, *named([one])) for one in what]
+    ids = pa.array([i for _, some, _ in asked for i in some], pa.binary(16))
+    keys = pa.array([k for _, _, some in asked for k in some], pa.binary(16))
+    held: set[bytes] = set()
+    for index in map(_mended, indexes(root)):
+        for shard in index.shards:
+            table = index.select("id", "url_key").read(shard.name)
+            for column, wanted in (("id", ids), ("url_key", keys)):
+                if len(wanted) and column in table.column_names:
+                    held |= set(wanted.filter(pc.is_in(wanted, table[column].combine_chunks())).to_pylist())
+    return [one for one, some, others in asked if not held & {*some, *others}]
+
+
 def _mended(index: Dataset) -> Dataset:
     """The index with the shards that an interrupted `forget` had rewritten before it could seal them."""
     shards = []

@@ -249,12 +249,13 @@ def test_a_task_that_is_worked_twice_makes_and_removes_nobody(tangled: list[dict
     assert run(goal, Doubtful(), str(tmp_path / "doubtful")).dataset.digest == calm
 
 
-def test_the_same_bytes_for_any_number_of_workers(tangled: list[dict[str, str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [2, 8])
+def test_the_same_bytes_for_any_number_of_workers(workers: int, tangled: list[dict[str, str]], tmp_path: Path) -> None:
     pattern = write(tmp_path / "in", tangled)
     calm, _ = steps_of(tmp_path, pattern)
     documents = Read((pattern,))
     goal = Deduplicate(documents, Sign(documents), survivor="length desc", exact=("text", "url"))
-    assert run(goal, Local(workers=2), str(tmp_path / "two")).dataset.digest == calm
+    assert run(goal, Local(workers=workers), str(tmp_path / "more")).dataset.digest == calm
 
 
 @pytest.mark.parametrize("seed", [1, 2])

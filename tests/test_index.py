@@ -13,7 +13,7 @@ from tundish.pipeline.run import Outcome, run
 from tundish.stages import index as indexing
 from tundish.stages.corpus import Corpus
 from tundish.stages.deduplicate import Deduplicate
-from tundish.stages.index import Index, forget, forgotten, indexes, named
+from tundish.stages.index import Index, forget, forgotten, indexes, named, unknown
 from tundish.stages.read import Read
 from tundish.stages.refine import Refine
 from tundish.stages.sign import Sign
@@ -137,6 +137,8 @@ def test_what_is_forgotten_is_gone_and_stays_gone(by: str, first: Path, tmp_path
     row = next(row for row in index.table().to_pylist() if len(row["shingles"]) > 100)
     what = [row["id"].hex() if by == "id" else "http://old.test/a#part"]
     gone = row["id"] if by == "id" else None
+    strangers = ["0" * 32, "http://old.test/nowhere"]
+    assert unknown(str(first), [strangers[0], *what, strangers[1]]) == strangers
     assert dict(forget(str(first), *named(what))) == {index.address: 1}
     (index,) = indexes(str(first))
     assert index.rows == 2

@@ -1,6 +1,7 @@
 """Text repair: each step, what must stay, the prefilter against the plain definition, and broken input."""
 
 import io
+import random
 import re
 import tarfile
 import time
@@ -17,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tundish.operators.text.automaton import automaton
+from tundish.operators.text.compose import composed
 from tundish.operators.text.flaws import MOJIBAKE, NFC, needs
 from tundish.operators.text.repair import STEPS, repair, repaired, text_of
 
@@ -260,3 +262,15 @@ def test_long_lines_are_mended() -> None:
     assert done == ["mojibake"]
     assert whole == plain(text)
     assert np.array_equal(needs(strings(whole)) & NFC, [0])
+
+
+def test_runs_of_marks_are_composed_as_unicodedata_does() -> None:
+    rng = random.Random(5)
+    marks = [chr(p) for p in range(0x300, 0x2000) if unicodedata.combining(chr(p))] + ["\u0f73", "\u0f75", "\u0f81"]
+    for size in (63, 64, 65, 300, 1000):
+        text = "".join(
+            letter + "".join(rng.choices(marks, k=rng.choice([0, 1, size]))) for letter in "ae\u1ea1k\uac00\u0f40"
+        )
+        assert composed(text) == unicodedata.normalize("NFC", text)
+    hostile = "a" + "\u0301\u0323" * 500_000  # hours, where marks are put in order by insertion
+    assert repaired(hostile)[0] == "\u1ea1" + "\u0323" * 499_999 + "\u0301" * 500_000

@@ -21,7 +21,6 @@ Surrogates cannot be in an Arrow string: where bytes become text, `text_of` mend
 """
 
 import re
-import unicodedata
 from collections.abc import Callable
 
 import ftfy
@@ -30,6 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tundish.operators.text.column import large
+from tundish.operators.text.compose import composed
 from tundish.operators.text.flaws import (
     CONTROL,
     CONTROLS,
@@ -126,7 +126,7 @@ _STEPS: tuple[tuple[int, str, Callable[[str], str]], ...] = (
     (MOJIBAKE, "mojibake", _decoded),
     (CONTROL, "control", lambda text: CONTROLS.sub("", _ESCAPE.sub("", text) if "\x1b" in text else text)),
     (ZERO, "zero_width", lambda text: _JOINER.sub("", INVISIBLE.sub("", text))),
-    (NFC, "nfc", lambda text: text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)),
+    (NFC, "nfc", composed),
 )
 STEPS = tuple(name for _, name, _ in _STEPS)
 
