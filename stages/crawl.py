@@ -1,7 +1,8 @@
 """Crawl: from seeds to archives, politely, and to the same pages whatever is killed on the way.
 
-    part-00-0000.warc.gz     what was fetched, as it was sent (WARC/1.1)
+    part-00-0000.warc.zst    what was fetched, as it was sent (WARC/1.1)
     log/                     one row for every address met, and what became of it
+    scope.json               include and exclude, to be edited while it runs
 
 Work is cut into `parts` by registrable domain: everything a host is owed (robots.txt, its delay, one request at a
 time) is known in one place, and only links cross from part to part. Promises: at least once on the network, exactly
@@ -9,23 +10,29 @@ once in the archives; an interrupted crawl goes on from its keepers' folders. A 
 set of pages from a web that stands still, as long as the budget does not end it. Refuses an agent nobody can write to.
 """
 
+import dataclasses
 import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
+from typing import Any, ClassVar
 
 from tundish.cluster import store
 from tundish.cluster.shards import Dataset, digest_of
 from tundish.cluster.verbs import Cluster, Status
 from tundish.cluster.wire import Web, Wire
 from tundish.operators.web import urls
+from tundish.operators.web.surt import address, prefixes
+from tundish.stages.crawl_earlier import crawls
+from tundish.stages.crawl_edits import Scope
 from tundish.stages.crawl_keeper import Make
 from tundish.stages.crawl_manners import product
 from tundish.stages.crawl_scope import Rules, domain_of
 from tundish.stages.crawl_seal import seal
-from tundish.stages.stage import Place, Stage
+from tundish.stages.crawl_worth import keep_rates, tell
+from tundish.stages.stage import PLACE, Place, Stage
 
 LEAST_DELAY = 1.0  # seconds, for hosts that are not named in `delays`
 CONTACT = re.compile(r"https?://[^\s)]+\.[^\s)]+|[^\s@(]+@[^\s@)]+\.[^\s@)]+")
@@ -36,11 +43,21 @@ TOKEN = re.compile(r"[A-Za-z_-]+")  # RFC 9309: what robots.txt can name
 class Crawl(Stage):
     """`agent`: who asks, with an address to write to. `pages`: captures stored at most. `as_of`: which crawl this is.
 
-    `depth`: links from a seed. In scope are the registrable domains of the seeds and the `hosts` named; `include` and
-    `exclude` are regular expressions searched in the canonical URL. `delay`: seconds between requests to a host, at
-    least 1; `delays` says otherwise for hosts by name, 0 allowed. `max_bytes`: of a body. `parts` decides the archive
-    files, so it does not follow the size of a cluster. `sample`: pages, when fewer than `pages`.
+    `seeds`: addresses, hosts or SURT prefixes to begin with. In scope are their registrable domains and the `hosts`
+    named (`"*"`: all hosts there are); `within`: domains, addresses or SURT prefixes, if given, that they must lie in;
+    `include` and `exclude`: regular expressions searched in the canonical URL. `depth`: links from a seed.
+
+    `delay`: seconds between requests to a host, at least 1; `delays` says otherwise for hosts by name, 0 allowed.
+    `max_bytes`: of a body. `per_host`, `per_domain`: captures at most. `hosts_per_domain`: sub-domains that are met.
+    `sameness`: a host is left when more than this share of its last hundred pages are like earlier ones, digits aside.
+    `archive`: `zst`, or `gz` for programs that read nothing else. `parts` decides the archive files, so it does not
+    follow the size of a cluster. `sample`: pages, when fewer than `pages`.
+
+    `earlier`: roots of earlier crawls; what has not changed since is not stored again. `curated`: roots of earlier
+    corpora; hosts of which little was kept are asked less often, and after others.
     """
+
+    version: ClassVar[int] = 2
 
     seeds: tuple[str, ...]
     agent: str
@@ -48,13 +65,22 @@ class Crawl(Stage):
     pages: int = 10_000
     depth: int = 16
     hosts: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     delay: float = 1.0
     delays: Mapping[str, float] = field(default_factory=dict)
     max_bytes: int = 2 << 20
+    per_host: int | None = None
+    per_domain: int | None = None
+    hosts_per_domain: int = 1000
+    sameness: float = 0.95
+    archive: str = "zst"
     parts: int = 4
     sitemaps: bool = True
+    opt_outs: bool = True
+    earlier: tuple[str, ...] = field(default=(), metadata=PLACE)
+    curated: tuple[str, ...] = field(default=(), metadata=PLACE)
     sample: int | None = None
 
     def check(self) -> None:
@@ -64,6 +90,10 @@ class Crawl(Stage):
             self._check_seed(seed)
         self._check_agent()
         self._check_numbers()
+        for named in self.within:
+            prefixes(named)
+        if self.archive not in ("zst", "gz"):
+            raise ValueError(f"Crawl.archive is {self.archive!r}; it is 'zst', or 'gz' for programs that read no other")
         for rule in (*self.include, *self.exclude):
             try:
                 re.compile(rule)
@@ -71,10 +101,8 @@ class Crawl(Stage):
                 raise ValueError(f"Crawl: {rule!r} is no regular expression ({error}); mend the rule") from None
 
     def _check_seed(self, seed: str) -> None:
-        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", seed):
-            raise ValueError(f"Crawl.seeds names {seed!r}, which has no scheme; write https://{seed} or http://{seed}")
         try:
-            urls.canonical(seed)
+            urls.canonical(address(seed))
         except ValueError as error:
             raise ValueError(f"Crawl.seeds: {error}") from None
 
@@ -101,6 +129,10 @@ class Crawl(Stage):
             ("max_bytes", self.max_bytes, 1024),
             ("parts", self.parts, 1),
             ("sample", 1 if self.sample is None else self.sample, 1),
+            ("per_host", 1 if self.per_host is None else self.per_host, 1),
+            ("per_domain", 1 if self.per_domain is None else self.per_domain, 1),
+            ("hosts_per_domain", self.hosts_per_domain, 1),
+            ("sameness", self.sameness, 0),
             *((f"delays[{host}]", seconds, 0) for host, seconds in self.delays.items()),
         ):
             if not value >= least:
@@ -114,7 +146,7 @@ class Crawl(Stage):
     @property
     def rules(self) -> Rules:
         """The fields as the keepers need them."""
-        seeds = tuple(dict.fromkeys(urls.canonical(seed) for seed in self.seeds))
+        seeds = tuple(dict.fromkeys(urls.canonical(address(seed)) for seed in self.seeds))
         return Rules(
             seeds=seeds,
             agent=self.agent,
@@ -129,7 +161,18 @@ class Crawl(Stage):
             parts=self.parts,
             sitemaps=self.sitemaps,
             domains=frozenset(domain_of(seed) for seed in seeds),
+            within=tuple(prefix for named in self.within for prefix in prefixes(named)),
+            per_host=self.per_host,
+            per_domain=self.per_domain,
+            hosts_per_domain=self.hosts_per_domain,
+            sameness=self.sameness,
+            archive=self.archive,
+            opt_outs=self.opt_outs,
         )
+
+    def outside(self) -> list[dict[str, Any]]:
+        """What it reads of earlier runs: the crawls' logs; keep-rates are counted when it begins, as pages are."""
+        return [{"earlier": one.address, "digest": one.digest} for root in self.earlier for one in crawls(root)]
 
     def run(self, cluster: Cluster, inputs: Mapping[str, Dataset], out: Place) -> Dataset:
         return self.through(partial(Web, dict(out.settings.wire)), cluster, out)
@@ -137,12 +180,17 @@ class Crawl(Stage):
     def through(self, wire: Callable[[], Wire], cluster: Cluster, out: Place) -> Dataset:
         """The crawl through any wire: the web, or a dictionary that stands in for it."""
         refuse_many_disks(cluster, out.uri)
-        rules, folder = self.rules, keepers(out)
+        found = dict.fromkeys(one.uri for root in self.earlier for one in crawls(root))
+        earlier = tuple(uri for uri in found if uri != store.absolute(out.uri))
+        rules, folder = dataclasses.replace(self.rules, earlier=earlier), keepers(out)
         store.sweep(out.uri)
+        scope = Scope(out.uri)
+        rules = scope.offered(rules)
+        worth = tell(folder, keep_rates(self.curated))
         stop = _Budget(cluster, rules.pages)
-        told = cluster.attend("Crawl", Make(rules, folder, wire), parts=rules.parts, stop=stop)
+        told = cluster.attend("Crawl", Make(rules, folder, wire, scope, worth), parts=rules.parts, stop=stop)
         stored = [one["stored"] for one in told]
-        about = {**out.about, "as_of": self.as_of}
+        about = {**out.about, "as_of": self.as_of, "scope": scope.now()}
         sealed = seal(cluster, rules, folder, out.target(), out.target("log"), stored, about)
         store.remove(folder)
         return sealed

@@ -1,35 +1,47 @@
 """The archive of one part: WARC/1.1 files that only grow, and whose committed length is known elsewhere.
 
-Promises: a capture is appended in one write (request and response record); after a restart the files end where they
-were last committed; a new file is begun after 64 MiB. Costs one fsync a commit. Nothing from the web names a file.
+Promises: a capture is appended in one write (request and response or revisit record); after a restart the files end
+where they were last committed; a new file is begun after 64 MiB. Costs one fsync a commit. Nothing from the web names a
+file.
 """
 
 import os
 import time
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from tundish.cluster.wire import Headers, Request, Response
-from tundish.operators.web.warc import pair, warcinfo, warcinfo_id
+from tundish.operators.web.warc_write import Earlier, Fetch, packer, records, unpacked, warcinfo, warcinfo_id
 
 ROLL = 64 << 20  # bytes of a file, about
-LEVEL = 4  # gzip
+
+
+class Held(NamedTuple):
+    """Where a capture lies: file, offset of the response record, bytes of both records, bytes of the response record,
+    digest of the payload."""
+
+    archive: str
+    offset: int
+    size: int
+    length: int
+    digest: str
 
 
 class Archive:
-    """Appends captures; `about` becomes the warcinfo record of every file."""
+    """Appends captures; `about` becomes the warcinfo record of every file; `form` is `zst` or `gz`."""
 
-    def __init__(self, folder: Path, committed: Iterable[tuple[str, int, int]], about: dict[str, str]) -> None:
-        self.folder, self.about = folder, about
+    def __init__(
+        self, folder: Path, committed: Iterable[tuple[str, int, int]], about: dict[str, str], form: str = "zst"
+    ) -> None:
+        self.folder, self.about, self.form, self.pack = folder, about, form, packer(form)
         self.captures = {name: captures for name, _, captures in committed}
         self.sizes = {name: size for name, size, _ in committed}
         self.changed: set[str] = set()
         self.stream: BinaryIO | None = None
         self.info = ""
-        for path in folder.glob("*.warc.gz"):
+        for path in folder.glob("*.warc.*"):
             if path.name not in self.sizes:
                 path.unlink()
             elif path.stat().st_size > self.sizes[path.name]:
@@ -41,24 +53,33 @@ class Archive:
                     f"restore it, or delete {folder.parent} to crawl anew"
                 )
 
-    def append(self, request: Request, answer: Response, date: str) -> tuple[str, int, int]:
-        """Write one capture: (file, offset of the response record, bytes)."""
+    def append(
+        self,
+        request: Request,
+        answer: Response,
+        date: str,
+        *,
+        earlier: Earlier | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> Held:
+        """Write one capture; with `earlier`, as a revisit of that one, its head alone."""
         name = self._open(date)
-        told, block = request_bytes(request), response_bytes(answer)
-        data = pair(
-            answer.url,
+        fetch = Fetch(
+            url=answer.url,
             date=date,
-            request=told,
-            response=block,
+            request=request_bytes(request),
+            response=response_bytes(answer),
             ip=answer.address or None,
             info=self.info,
             truncated=answer.truncated,
-            level=LEVEL,
+            more=more,
         )
-        offset = self.sizes[name] + first_member(data)
-        self._write(name, data)
+        asked, got, digest = records(fetch, earlier)
+        first, second = self.pack(asked), self.pack(got)
+        offset = self.sizes[name] + len(first)
+        self._write(name, first + second)
         self.captures[name] += 1
-        return name, offset, len(data)
+        return Held(name, offset, len(first) + len(second), len(second), digest)
 
     def answer(self, url: str, name: str, offset: int, size: int) -> Response:
         """The answer whose response record begins at `offset` of a file, within `size` bytes."""
@@ -66,8 +87,7 @@ class Archive:
             self.stream.flush()
         with open(self.folder / name, "rb") as stream:
             stream.seek(offset)
-            record = zlib.decompressobj(31).decompress(stream.read(size))
-        return answer_of(url, record)
+            return answer_of(url, unpacked(stream.read(size), self.form))
 
     def _open(self, date: str) -> str:
         """The file to append to: the last one, or a new one."""
@@ -78,11 +98,11 @@ class Archive:
             self.sync()
             if self.stream is not None:
                 self.stream.close()
-            name = f"archive-{len(self.sizes):04d}.warc.gz"
+            name = f"archive-{len(self.sizes):04d}.warc.{self.form}"
             self.sizes[name] = self.captures[name] = 0
         self.stream = open(self.folder / name, "ab")  # noqa: SIM115 (stays open from append to append)
         self.info = warcinfo_id(self.about, date=date, filename=name)
-        self._write(name, warcinfo(self.about, date=date, filename=name))
+        self._write(name, warcinfo(self.about, date=date, filename=name, form=self.form))
         return name
 
     def _write(self, name: str, data: bytes) -> None:
@@ -111,13 +131,6 @@ class Archive:
 def now() -> str:
     """Now, as WARC writes it (UTC)."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def first_member(data: bytes) -> int:
-    """Length of the first gzip member: where the second record begins."""
-    stream = zlib.decompressobj(31)
-    stream.decompress(data)
-    return len(data) - len(stream.unused_data)
 
 
 def request_bytes(request: Request) -> bytes:

@@ -6,6 +6,7 @@
     archive  the archive files and how many of their bytes are committed
     outbox   links that other parts own, until they have them;  inbox  the last batch taken from each part
     nearer   addresses that were answered and then turned out to lie nearer: what they name is to be told again
+    form     digests of pages without their digits, so that pages that differ in nothing else are known
 
 An address is as deep as the shortest way to it and as many redirects away as the way with the fewest; both only fall,
 and whatever they fall for is told on. So which addresses are fetched does not hang on the order in which links come.
@@ -17,73 +18,17 @@ however many there are. Refuses to open a frontier another keeper holds.
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from tundish.operators.web import urls
-from tundish.stages.crawl_scope import HOPS, Found, Rules, host_of
+from tundish.stages.crawl_scope import HOPS, Found, Rules, host_of, registrable
+from tundish.stages.crawl_tables import CAPTURED, HOST, TABLES, Domain, Host, Nearer, Waiting, key_of
 
 RECENT = 1 << 16  # addresses remembered as known without a look at the disk
 PATIENCE = 20.0  # seconds a keeper that was killed may take to be gone
 SITEMAPS = 100  # a host, so that a sitemap of sitemaps has an end
-
-TABLES = """
-CREATE TABLE IF NOT EXISTS url(
-    key INTEGER PRIMARY KEY, url TEXT NOT NULL, host INTEGER NOT NULL, kind TEXT NOT NULL, depth INTEGER NOT NULL,
-    parent TEXT NOT NULL, hops INTEGER NOT NULL, tries INTEGER NOT NULL DEFAULT 0, after REAL NOT NULL DEFAULT 0,
-    status INTEGER, outcome TEXT, reason TEXT, target TEXT, seconds REAL, archive TEXT, offset INTEGER, size INTEGER,
-    time REAL);
-CREATE INDEX IF NOT EXISTS waiting ON url(host, after, depth, key) WHERE outcome IS NULL;
-CREATE TABLE IF NOT EXISTS host(
-    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, ready REAL NOT NULL, fails INTEGER NOT NULL,
-    sitemaps INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS robots(
-    origin TEXT PRIMARY KEY, status INTEGER, body BLOB NOT NULL, error TEXT NOT NULL, at REAL NOT NULL,
-    tries INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS archive(name TEXT PRIMARY KEY, bytes INTEGER NOT NULL, captures INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS outbox(batch INTEGER PRIMARY KEY AUTOINCREMENT, part INTEGER NOT NULL, rows TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS inbox(sender INTEGER PRIMARY KEY, batch INTEGER NOT NULL, taken INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS nearer(key INTEGER PRIMARY KEY, depth INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS nearest ON nearer(depth, key);
-"""
-
-
-@dataclass
-class Host:
-    """What has to be known of a host to be polite to it."""
-
-    id: int
-    name: str
-    ready: float = 0.0  # seconds since 1970: not asked before
-    fails: int = 0  # failures in a row
-    sitemaps: int = 0
-
-
-class Waiting(NamedTuple):
-    """An address whose turn it is."""
-
-    key: int
-    url: str
-    kind: str
-    depth: int
-    hops: int
-    tries: int
-
-
-class Nearer(NamedTuple):
-    """An address that was answered, now nearer than it was then. `target`: of a redirect; else its capture's place."""
-
-    row: Waiting
-    target: str | None
-    archive: str
-    offset: int
-    size: int
-
-
-def key_of(url: str, kind: str) -> int:
-    """The key of an address as SQLite keeps it (signed). Canonical URLs have no fragment: no page is `#sitemap`."""
-    return urls.key(url if kind == "page" else f"{url}#{kind}") - (1 << 63)
+RECALL = 100  # captures of a host that its sameness looks back on
 
 
 class Frontier:
@@ -94,14 +39,15 @@ class Frontier:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         self._open(path)
-        self.hosts = {
-            row[0]: Host(*row) for row in self.db.execute("SELECT id, name, ready, fails, sitemaps FROM host")
-        }
+        self.hosts = {row[0]: Host(*row) for row in self.db.execute(f"SELECT {', '.join(HOST)} FROM host")}
         self.names = {host.name: host for host in self.hosts.values()}
+        self.domains: dict[str, Domain] = {}
+        for host in self.hosts.values():
+            self.domain(host).count(host.pages)
         self.touched: set[int] = set()
         self.recent: dict[int, tuple[int, int]] = {}  # the least depth and hops, by key
         self.bound: dict[int, list[Found]] = {}
-        self.stored, self.queued = self._one("SELECT count(*) FROM url WHERE outcome='stored'"), self._waiting()
+        self.stored, self.queued = self._one(f"SELECT count(*) FROM url WHERE {CAPTURED}"), self._waiting()
         self.outgoing = self._one("SELECT count(*) FROM outbox")
         self.taken = self._one("SELECT coalesce(sum(taken), 0) FROM inbox")
         self.behind = self._one("SELECT count(*) FROM nearer")
@@ -166,6 +112,8 @@ class Frontier:
         """Put an address into the queue, or say why it is not. `new`: it was not in the queue before."""
         refused = self.rules.refuses(found)
         host = self._host(host_of(found.url)) if refused is None else None
+        if host is None and refused is None:
+            refused = ("trap", "hosts")
         if host is not None and new and found.kind == "sitemap":
             host.sitemaps += 1
             self.touched.add(host.id)
@@ -190,17 +138,40 @@ class Frontier:
             )
             self.queued += 1
             return self._host(host_of(now.url))
-        if outcome == "redirect" or (outcome == "stored" and shorter):
+        if outcome == "redirect" or (outcome in ("stored", "unchanged") and shorter):
             added = self.db.execute("INSERT OR IGNORE INTO nearer VALUES(?, ?)", (key, now.depth))
             self.behind += added.rowcount
         return None
 
-    def _host(self, name: str) -> Host:
+    def _host(self, name: str) -> Host | None:
+        """A host by name; None for one more of a domain that has too many already."""
         if name not in self.names:
-            row = self.db.execute("INSERT INTO host(name, ready, fails, sitemaps) VALUES(?, 0, 0, 0)", (name,))
+            domain = self.domains.setdefault(registrable(name), Domain())
+            if domain.hosts >= self.rules.hosts_per_domain:
+                return None
+            domain.count(0)
+            row = self.db.execute("INSERT INTO host(name) VALUES(?)", (name,))
             host = Host(int(row.lastrowid or 0), name)
             self.hosts[host.id] = self.names[name] = host
         return self.names[name]
+
+    def domain(self, host: Host) -> Domain:
+        return self.domains.setdefault(registrable(host.name), Domain())
+
+    def resembles(self, host: Host, body: bytes) -> None:
+        """Count a capture of a host, and whether one before it was the same but for digits, as in calendars."""
+        form = blake2b(body.translate(None, b"0123456789"), digest_size=8).digest()
+        key = int.from_bytes(form, "big", signed=True)
+        new = self.db.execute("INSERT OR IGNORE INTO form VALUES(?)", (key,)).rowcount
+        host.pages += 1
+        host.same += ((not new) - host.same) / min(RECALL, host.pages)
+
+    def ruled_anew(self) -> list[Host]:
+        """The rules have changed: addresses they kept out and do not any more are taken in. Gives their hosts."""
+        query = "SELECT key, url, depth, parent, hops, kind FROM url WHERE outcome='scope' AND reason IN (?, ?)"
+        rows = self.db.execute(query, ("include", "exclude")).fetchall()
+        hosts = [self._place(key, Found(*found), new=True) for key, *found in rows]
+        return [host for host in hosts if host is not None]
 
     def take(self, sender: int, batch: int) -> bool:
         """Whether a batch of another part is new; from now on it is not. Batches of a part come in order."""
@@ -242,7 +213,7 @@ class Frontier:
     def nearer(self) -> Nearer | None:
         """An answered address that what it names has to be told of again, the nearest first; it is taken off."""
         found = self.db.execute(
-            "SELECT url.key, url, kind, url.depth, hops, tries, target, archive, offset, size "
+            "SELECT url.key, url, kind, url.depth, hops, tries, target, archive, offset, size, held "
             "FROM nearer JOIN url ON url.key = nearer.key ORDER BY nearer.depth, nearer.key LIMIT 1"
         ).fetchone()
         if found is None:
@@ -255,12 +226,12 @@ class Frontier:
         return Nearer(row, *found[6:])
 
     def finish(self, row: Waiting, outcome: str, reason: str = "", **told: Any) -> None:
-        """What became of an address. `told`: status, target, seconds, archive, offset, size, time."""
+        """What became of an address. `told`: further columns of the table."""
         names = ["outcome", "reason", *told]
         values = [outcome, reason or None, *told.values(), row.key]
         self.db.execute(f"UPDATE url SET {', '.join(f'{name}=?' for name in names)} WHERE key=?", values)
         self.queued -= 1
-        self.stored += outcome == "stored"
+        self.stored += outcome in ("stored", "unchanged")
 
     def leads_back(self, url: str, target: str, kind: str) -> bool:
         """Whether following redirects from `target` comes to `url` again, as far as this part knows."""
@@ -295,8 +266,10 @@ class Frontier:
             self.db.execute("INSERT INTO outbox(part, rows) VALUES(?, ?)", (owner, json.dumps(found)))
             self.outgoing += 1
         self.bound.clear()
-        hosts = [(h.ready, h.fails, h.sitemaps, h.id) for h in (self.hosts[i] for i in sorted(self.touched))]
-        self.db.executemany("UPDATE host SET ready=?, fails=?, sitemaps=? WHERE id=?", hosts)
+        hosts = [
+            (h.ready, h.fails, h.sitemaps, h.pages, h.same, h.id) for h in (self.hosts[i] for i in sorted(self.touched))
+        ]
+        self.db.executemany("UPDATE host SET ready=?, fails=?, sitemaps=?, pages=?, same=? WHERE id=?", hosts)
         self.touched.clear()
         self.db.execute("COMMIT")
         self.db.execute("BEGIN IMMEDIATE")
@@ -316,7 +289,8 @@ class Frontier:
         """Every address in order, with what became of it; what still waited was over the budget."""
         yield from self.db.execute(
             "SELECT url, nullif(parent, ''), kind, depth, status, coalesce(outcome, 'budget'), reason, target, "
-            "seconds, archive, offset, time FROM url ORDER BY url, kind"
+            "seconds, mime, digest, etag, modified, opted, held, archive, offset, length, time FROM url "
+            "ORDER BY url, kind"
         )
 
     def close(self) -> None:

@@ -13,25 +13,31 @@ import asyncio
 import contextlib
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tundish.cluster import store
 from tundish.cluster.verbs import Post, Status
-from tundish.cluster.wire import Request, Response, Unfetched, Wire
-from tundish.stages.crawl_archive import Archive, now
-from tundish.stages.crawl_frontier import Frontier, Host, Waiting
-from tundish.stages.crawl_manners import ACCEPTED, BUSY, DOWN, RETRIED, TRIES, pause, product, retry_after
-from tundish.stages.crawl_rulebook import Rulebook, Standing
+from tundish.cluster.wire import Response, Wire
+from tundish.stages.crawl_archive import Archive
+from tundish.stages.crawl_earlier import learn, payload_of
+from tundish.stages.crawl_edits import EVERY as EVERY_LOOK
+from tundish.stages.crawl_edits import Scope
+from tundish.stages.crawl_frontier import Frontier
+from tundish.stages.crawl_manners import ACCEPTED, product
+from tundish.stages.crawl_rulebook import Rulebook
 from tundish.stages.crawl_scope import Found, Rules
-from tundish.stages.crawl_visit import SITEMAP_BYTES, named_again, read, told
+from tundish.stages.crawl_tables import Host, Nearer
+from tundish.stages.crawl_turn import Turns
+from tundish.stages.crawl_visit import named_again
+from tundish.stages.crawl_worth import Worth, heard
 
 FLYING = 256  # requests under way
 EVERY, SOON = 1.0, 0.05  # seconds until a commit: in the midst of work, at its end
 SHARED = 0.3  # seconds until a commit in the midst of work that other parts wait for
 PATIENCE = 1.0  # seconds before a batch is posted again
-YIELD = 64  # addresses settled without a request before others get their turn
 FRONTIER = "frontier.sqlite"
 
 
@@ -42,23 +48,30 @@ class Make:
     rules: Rules
     folder: str
     wire: Callable[[], Wire]
+    scope: Scope
+    worth: str | None = None
 
     def __call__(self, part: int) -> "Keeper":
-        return Keeper(part, self.rules, Path(self.folder) / f"{part:02d}", self.wire)
+        rules = self.scope.edited(self.rules) or self.rules
+        return Keeper(part, rules, Path(self.folder) / f"{part:02d}", self.wire, self.scope, heard(self.worth))
 
 
 class Keeper:
     """See `cluster.verbs.Keeper`. The constructor restores what was committed."""
 
-    def __init__(self, part: int, rules: Rules, folder: Path, wire: Callable[[], Wire]) -> None:
-        self.part, self.rules, self.make_wire = part, rules, wire
+    def __init__(
+        self, part: int, rules: Rules, folder: Path, wire: Callable[[], Wire], scope: Scope, worth: Worth
+    ) -> None:
+        self.part, self.rules, self.make_wire, self.scope, self.worth = part, rules, wire, scope, worth
         self.token = product(rules.agent)
-        self.headers = (("User-Agent", rules.agent), *ACCEPTED)
+        headers = (("User-Agent", rules.agent), *ACCEPTED)
         self.frontier = Frontier(folder / FRONTIER, rules)
         about = {"software": "tundish", "format": "WARC File Format 1.1", "robots": "obey", "operator": rules.agent}
-        self.archive = Archive(folder, self.frontier.archives(), about)
-        self.rulebook = Rulebook(self.frontier, self.token, self.headers)
-        self.agenda: list[tuple[float, int]] = []
+        learn(self.frontier.db, rules, part)
+        self.archive = Archive(folder, self.frontier.archives(), about, rules.archive)
+        self.turns = Turns(self.frontier, self.archive, Rulebook(self.frontier, self.token, headers), self._admit)
+        self.agenda: list[tuple[float, int]] = []  # hosts by when they may be asked
+        self.due: list[tuple[float, float, int]] = []  # those that may be, the worthiest first
         self.held: set[int] = set()  # hosts on the agenda or under way
         self.flying: set[asyncio.Task[None]] = set()
         self.tasks: list[asyncio.Task[None]] = []
@@ -80,7 +93,7 @@ class Keeper:
     async def work(self, post: Post) -> None:
         """Fetch until cancelled. Any error that is not a page's own ends the work."""
         self.wire = self.make_wire()
-        self.tasks = [asyncio.create_task(task) for task in (self._launch(), self._send(post), self._tell_again())]
+        self.tasks = [asyncio.create_task(task) for task in self._duties(post)]
         self.posted.set()
         self.nearer.set()
         try:
@@ -92,6 +105,9 @@ class Keeper:
                 raise
         finally:
             await self._rest()
+
+    def _duties(self, post: Post) -> tuple[Coroutine[Any, Any, None], ...]:
+        return self._launch(), self._send(post), self._tell_again(), self._heed()
 
     async def receive(self, sender: int, batch: str, rows: list[Any]) -> None:
         """Take links of another part; returns when they are on disk."""
@@ -139,11 +155,15 @@ class Keeper:
     async def _launch(self) -> None:
         while True:
             self.wake.clear()
-            while self.agenda and self._room() and self.agenda[0][0] <= time.time():
-                task = asyncio.create_task(self._turns(self.frontier.hosts[heapq.heappop(self.agenda)[1]]))
+            while self.agenda and self.agenda[0][0] <= time.time():
+                ready, number = heapq.heappop(self.agenda)
+                host = self.frontier.hosts[number]
+                heapq.heappush(self.due, (-self.worth.of(host.name, host.same), ready, number))
+            while self.due and self._room():
+                task = asyncio.create_task(self._turns(self.frontier.hosts[heapq.heappop(self.due)[2]]))
                 self.flying.add(task)
                 task.add_done_callback(self._landed)
-            left = max(0.0, self.agenda[0][0] - time.time()) if self.agenda and self._room() else None
+            left = max(0.0, self.agenda[0][0] - time.time()) if self.agenda else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self.wake.wait()
@@ -162,91 +182,12 @@ class Keeper:
         """One turn of a host: at most one request, then back to the agenda."""
         assert self.wire is not None
         self.frontier.touched.add(host.id)
-        host.ready = await self._turn(self.wire, host)
+        ready = await self.turns.take(self.wire, host)
+        host.ready = ready + (self.worth.pace(host.name) - 1) * self.rules.least_delay(host.name)
         soonest = self.frontier.soonest(host)
         self.held.discard(host.id)
         if soonest is not None:
             self._hold(host, soonest)
-
-    async def _turn(self, wire: Wire, host: Host) -> float:
-        """Settle addresses that need no request, then make one; gives when the host may be asked again."""
-        settled = 0
-        while (row := self.frontier.next(host, time.time())) is not None:
-            if host.fails >= DOWN:
-                refused: tuple[str, str] | None = ("error", "host_down")
-            else:
-                origin = "/".join(row.url.split("/", 3)[:3])
-                standing = self.rulebook.of(origin, time.time())
-                if standing is None:
-                    return await self._ask(wire, host, origin)
-                refused = standing.forbids(row.url, self.token)
-                if refused is None:
-                    return await self._fetch(wire, host, row, standing)
-            self.frontier.finish(row, *refused, time=time.time())
-            settled += 1
-            if settled % YIELD == 0:
-                await asyncio.sleep(0)
-        return host.ready
-
-    # requests
-
-    async def _ask(self, wire: Wire, host: Host, origin: str) -> float:
-        """robots.txt, and the sitemaps it leads to."""
-        wait, sitemaps = await self.rulebook.ask(wire, origin, host, self.rules.least_delay(host.name))
-        for found in sitemaps if self.rules.sitemaps else ():
-            self._admit(found)
-        return time.time() + wait
-
-    async def _fetch(self, wire: Wire, host: Host, row: Waiting, standing: Standing) -> float:
-        delay = max(self.rules.least_delay(host.name), standing.delay)
-        request = Request(row.url, self.headers)
-        cap = SITEMAP_BYTES if row.kind == "sitemap" else self.rules.max_bytes
-        started = time.time()
-        try:
-            answer = await wire.fetch(request, cap=cap)
-        except Unfetched as error:
-            return self._unfetched(host, row, error, delay, time.time() - started)
-        host.fails = 0
-        if answer.status in RETRIED and row.tries + 1 < TRIES:
-            return self._again(row, answer, delay)
-        self._read(request, answer, row)
-        return time.time() + delay
-
-    def _unfetched(self, host: Host, row: Waiting, error: Unfetched, delay: float, seconds: float) -> float:
-        at = time.time()
-        if not error.transient:
-            self.frontier.finish(row, "error", error.kind, seconds=round(seconds, 4), time=at)
-            return at + delay
-        host.fails += 1
-        again = at + max(delay, pause(delay, host.fails - 1))  # the whole host rests: it is not the page that failed
-        if row.tries + 1 < TRIES:
-            self.frontier.later(row, again)
-        else:
-            self.frontier.finish(row, "error", error.kind, seconds=round(seconds, 4), time=at)
-        return again
-
-    def _again(self, row: Waiting, answer: Response, delay: float) -> float:
-        """Another try of a page that answered with 429 or 5xx; a host that says it is busy rests as a whole."""
-        at, busy = time.time(), answer.status in BUSY
-        wished = retry_after(answer.header("retry-after"), at)
-        wait = max(delay, pause(delay, row.tries, busy=busy) if wished is None else wished)
-        self.frontier.later(row, at + wait)
-        return at + (wait if busy else delay)
-
-    def _read(self, request: Request, answer: Response, row: Waiting) -> None:
-        """An answer, into archive and frontier; nothing is awaited, so a commit sees all of it or nothing."""
-        row = self.frontier.placed(row)
-        visit = read(answer, row, self.token)
-        facts = {**told(answer, visit), "time": time.time()}
-        reason = visit.reason
-        if visit.outcome == "redirect" and visit.target and self.frontier.leads_back(row.url, visit.target, row.kind):
-            reason = "loop"
-        if visit.outcome == "stored":
-            name, offset, size = self.archive.append(request, answer, now())
-            facts |= {"archive": name, "offset": offset, "size": size}
-        self.frontier.finish(row, visit.outcome, reason, **facts)
-        for found in visit.found:
-            self._admit(found)
 
     def _admit(self, found: Found) -> None:
         if (host := self.frontier.admit(found, self.part)) is not None:
@@ -260,16 +201,38 @@ class Keeper:
             await self.nearer.wait()
             self.nearer.clear()
             while (one := self.frontier.nearer()) is not None:
-                for found in named_again(one, self.archive.answer, self.token):
+                for found in named_again(one, self._kept, self.token):
                     self._admit(found)
                 self._commit_within(self._haste())
                 await asyncio.sleep(0)
+
+    def _kept(self, one: Nearer) -> Response:
+        """The answer to an address, from this crawl's archive or an earlier one's."""
+        if one.held is not None:
+            return payload_of(one.held, one.row.url)
+        return self.archive.answer(one.row.url, one.archive, one.offset, one.size)
+
+    async def _heed(self) -> None:
+        """Look whether the scope was edited, and whether the disk is nearly full."""
+        stamp: Any = None
+        while True:
+            if stamp != (stamp := self.scope.stamp()) and (rules := self.scope.edited(self.rules)) is not None:
+                self.rules = self.frontier.rules = rules
+                self.turns.edited = True
+                for host in self.frontier.ruled_anew():
+                    self._hold(host)
+                self._commit_within(self._haste())
+            try:
+                store.require_space(self.archive.folder)
+            except ValueError as error:  # what is committed stays, and the crawl goes on from it once there is room
+                self._break(error)
+            await asyncio.sleep(EVERY_LOOK)
 
     # commits and posts
 
     def _haste(self) -> float:
         """Seconds the next commit may wait: each one costs two visits to the disk."""
-        if not self.flying and (not self.agenda or self.agenda[0][0] > time.time() + SOON):
+        if not self.flying and not self.due and (not self.agenda or self.agenda[0][0] > time.time() + SOON):
             return SOON
         return SHARED if self.frontier.bound or self.waiters else EVERY
 

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from tundish.operators.web import urls
+from tundish.operators.web.surt import surt
 
 HOPS = 5  # redirects in a row
 SITEMAP_DEPTH = 3  # sitemaps inside sitemaps
@@ -34,7 +35,7 @@ class Rules:
     agent: str
     pages: int
     depth: int
-    hosts: frozenset[str]
+    hosts: frozenset[str]  # in scope beside the seeds' domains; "*": all of them
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     delay: float
@@ -43,6 +44,14 @@ class Rules:
     parts: int
     sitemaps: bool
     domains: frozenset[str] = field(default=frozenset())
+    within: tuple[str, ...] = ()  # SURT prefixes; none: no other limit than hosts and domains
+    per_host: int | None = None  # captures
+    per_domain: int | None = None  # captures
+    hosts_per_domain: int = 1000
+    sameness: float = 0.95
+    archive: str = "zst"
+    opt_outs: bool = True
+    earlier: tuple[str, ...] = ()  # URIs of crawls
 
     def part(self, url: str) -> int:
         """The part that owns an address: all hosts of a registrable domain meet in one."""
@@ -51,19 +60,25 @@ class Rules:
     def refuses(self, found: Found) -> tuple[str, str] | None:
         """(outcome, reason) for an address that is not to be fetched."""
         host = host_of(found.url)
-        if host not in self.hosts and _domain(host) not in self.domains:
+        if "*" not in self.hosts and host not in self.hosts and _domain(host) not in self.domains:
             return "scope", "domain"
+        if self.within and not surt(found.url).startswith(self.within):
+            return "scope", "within"
         if found.kind == "sitemap":
             return ("depth", "sitemap") if found.depth > SITEMAP_DEPTH else None
-        if any(re.search(rule, found.url) for rule in self.exclude):
-            return "scope", "exclude"
-        if found.parent and self.include and not any(re.search(rule, found.url) for rule in self.include):
-            return "scope", "include"
+        if reason := self.ruled_out(found.url, seed=not found.parent):
+            return "scope", reason
         if reason := urls.trap(found.url):
             return "trap", reason
         if found.hops > HOPS:
             return "redirect", "too_many_hops"
         return ("depth", "depth") if found.depth > self.depth else None
+
+    def ruled_out(self, url: str, *, seed: bool = False) -> str | None:
+        """Which of the two lists of expressions keeps an address out; seeds need no include."""
+        if any(re.search(rule, url) for rule in self.exclude):
+            return "exclude"
+        return "include" if self.include and not seed and not any(re.search(r, url) for r in self.include) else None
 
     def least_delay(self, host: str) -> float:
         """Seconds between two requests to a host, before its own wishes are heard."""
@@ -92,3 +107,8 @@ def host_of(url: str) -> str:
 
 def domain_of(url: str) -> str:
     return _domain(host_of(url))
+
+
+def registrable(host: str) -> str:
+    """The registrable domain of a host, remembered."""
+    return _domain(host)

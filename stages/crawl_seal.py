@@ -1,6 +1,6 @@
 """The end of a crawl: what the keepers kept becomes two datasets, the archives and the log.
 
-    part-PP-NNNN.warc.gz     the archive files, by hard link where the disk can
+    part-PP-NNNN.warc.zst    the archive files, by hard link where the disk can
     log/part-PP.parquet      one row an address: what became of it, why, and where its answer lies
 
 Promises: no more captures than the budget (what several keepers stored beyond it in the last moment is taken back,
@@ -25,6 +25,7 @@ from tundish.cluster.verbs import Cluster
 from tundish.stages.crawl_frontier import Frontier
 from tundish.stages.crawl_keeper import FRONTIER
 from tundish.stages.crawl_scope import Rules
+from tundish.stages.crawl_tables import CAPTURED, UNASKED
 
 ROWS = 4096  # of the log at once
 
@@ -35,12 +36,19 @@ LOG = pa.schema(
         ("kind", pa.string()),  # page, sitemap
         ("depth", pa.int32()),
         ("status", pa.int32()),
-        ("outcome", pa.string()),  # stored redirect sitemap forbidden error scope trap depth budget
+        ("outcome", pa.string()),  # stored unchanged redirect sitemap forbidden error scope trap depth budget
         ("reason", pa.string()),
         ("target", pa.large_string()),  # of a redirect
         ("seconds", pa.float64()),
+        ("mime", pa.string()),
+        ("digest", pa.string()),  # of the payload, as WARC writes it: sha1, base32
+        ("etag", pa.string()),
+        ("modified", pa.string()),
+        ("opted", pa.string()),  # what robots.txt and tdmrep.json say of its use
+        ("held", pa.large_string()),  # where the payload lies when an earlier crawl has it: uri#offset-length
         ("archive", pa.string()),
         ("offset", pa.int64()),  # of the response record
+        ("length", pa.int64()),  # of the response record, as it lies there
         ("time", pa.timestamp("us", "UTC")),
     ]
 )
@@ -56,7 +64,7 @@ class Newest:
 
     def __call__(self, part: int) -> list[tuple[float, int]]:
         frontier = opened(self.folder, part, self.rules)
-        query = "SELECT time FROM url WHERE outcome='stored' ORDER BY archive DESC, offset DESC LIMIT ?"
+        query = f"SELECT time FROM url WHERE {CAPTURED} ORDER BY archive DESC, offset DESC LIMIT ?"
         found = [(row[0], part) for row in frontier.db.execute(query, (self.most,))]
         frontier.close()
         return found
@@ -80,7 +88,11 @@ class Publish:
         }
         for name, size, captures in frontier.archives():
             if captures:
-                lay(Path(self.folder) / f"{part:02d}" / name, size, store.join(self.out, f"{held[name]}.warc.gz"))
+                lay(
+                    Path(self.folder) / f"{part:02d}" / name,
+                    size,
+                    store.join(self.out, f"{held[name]}.warc.{self.rules.archive}"),
+                )
         counts = tally(frontier)
         shard = self._logged(frontier, part, held, counts)
         files = [(held[name], captures, size) for name, size, captures in frontier.archives() if captures]
@@ -90,7 +102,7 @@ class Publish:
     def _logged(self, frontier: Frontier, part: int, held: Mapping[str, str], counts: Mapping[str, int]) -> Shard:
         writer = self.log.writer(f"part-{part:02d}")
         try:
-            for table in tables(frontier.log(), held):
+            for table in tables(frontier.log(), held, self.rules.archive):
                 writer.write(table)
             return writer.finish({}, counts)
         except BaseException as error:
@@ -104,13 +116,10 @@ def opened(folder: str, part: int, rules: Rules) -> Frontier:
 
 def take_back(frontier: Frontier, surplus: int) -> None:
     """Turn the newest captures into addresses over the budget; the archives end before them from now on."""
-    query = (
-        "SELECT key, archive, offset, size FROM url WHERE outcome='stored' ORDER BY archive DESC, offset DESC LIMIT ?"
-    )
+    query = f"SELECT key, archive, offset, size FROM url WHERE {CAPTURED} ORDER BY archive DESC, offset DESC LIMIT ?"
     files = {name: [name, size, captures] for name, size, captures in frontier.archives()}
     for key, name, _, size in frontier.db.execute(query, (surplus,)).fetchall():
-        clear = "outcome=NULL, status=NULL, reason=NULL, seconds=NULL, archive=NULL, offset=NULL, size=NULL, time=NULL"
-        frontier.db.execute(f"UPDATE url SET {clear} WHERE key=?", (key,))
+        frontier.db.execute(f"UPDATE url SET {UNASKED} WHERE key=?", (key,))
         files[name][1] -= size
         files[name][2] -= 1
     frontier.commit([(name, size, captures) for name, size, captures in files.values()])
@@ -152,13 +161,13 @@ def tally(frontier: Frontier) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def tables(rows: Iterator[tuple[Any, ...]], held: Mapping[str, str]) -> Iterator[pa.Table]:
+def tables(rows: Iterator[tuple[Any, ...]], held: Mapping[str, str], form: str) -> Iterator[pa.Table]:
     """Rows of the log in tables; one empty table when there are none."""
     batch: list[tuple[Any, ...]] = []
     for row in rows:
-        *before, archive, offset, at = row
-        where = f"{held[archive]}.warc.gz" if archive else None
-        batch.append((*before, where, offset, None if at is None else int(at * 1e6)))
+        *before, archive, offset, length, at = row
+        where = f"{held[archive]}.warc.{form}" if archive else None
+        batch.append((*before, where, offset, length, None if at is None else int(at * 1e6)))
         if len(batch) == ROWS:
             yield table_of(batch)
             batch = []
@@ -190,14 +199,14 @@ def seal(
     counts: Counter[str] = Counter()
     for one in published:
         counts.update(one["counts"])
-    if not counts["stored"]:
+    if not counts["stored"] + counts["unchanged"]:
         store.remove(folder)  # so that the next try begins anew
         raise ValueError(
             f"the crawl stored no page (top outcomes: {top(counts)}); check the seeds and whether their hosts answer"
         )
     log.seal([Shard.of(one["log"]) for one in published])
     shards = [
-        out.adopt(name, f"{name}.warc.gz", captures, {}, {"captures": captures, "bytes": size})
+        out.adopt(name, f"{name}.warc.{rules.archive}", captures, {}, {"captures": captures, "bytes": size})
         for one in published
         for name, captures, size in one["archives"]
     ]

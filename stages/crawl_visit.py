@@ -11,7 +11,7 @@ from typing import Any
 from tundish.cluster.wire import Response
 from tundish.operators.web import encoding, urls
 from tundish.operators.web.links import links
-from tundish.operators.web.message import undone
+from tundish.operators.web.message import mime_of, undone
 from tundish.operators.web.sitemap import sitemap
 from tundish.stages.crawl_frontier import Nearer, Waiting
 from tundish.stages.crawl_manners import directives
@@ -30,6 +30,7 @@ class Visit:
     reason: str = ""
     target: str | None = None
     found: tuple[Found, ...] = ()
+    opted: tuple[str, ...] = ()  # what robots.txt and tdmrep.json say of the use of this address
 
 
 def read(answer: Response, row: Waiting, token: str) -> Visit:
@@ -64,11 +65,15 @@ def onward(target: str, row: Waiting) -> tuple[Found, ...]:
     return (Found(target, row.depth, row.url, row.hops + 1, row.kind),) if row.hops < HOPS else ()
 
 
-def named_again(one: Nearer, kept: Callable[[str, str, int, int], Response], token: str) -> tuple[Found, ...]:
-    """What an answered address names, from where it lies now. `kept`: the answer to a URL from its capture's place."""
+def named_again(one: Nearer, kept: Callable[[Nearer], Response], token: str) -> tuple[Found, ...]:
+    """What an answered address names, from where it lies now. `kept`: the answer as it was archived; what is not there
+    any more names nothing."""
     if one.target is not None:
         return onward(one.target, one.row)
-    return read(kept(one.row.url, one.archive, one.offset, one.size), one.row, token).found
+    try:
+        return read(kept(one), one.row, token).found
+    except (ValueError, OSError, KeyError, IndexError):
+        return ()
 
 
 def _sitemap(answer: Response, row: Waiting) -> Visit:
@@ -120,4 +125,8 @@ def canonical(addresses: Iterable[str], base: str) -> Iterable[str]:
 
 def told(answer: Response, visit: Visit) -> dict[str, Any]:
     """What the log keeps of an answer."""
-    return {"status": answer.status, "target": visit.target, "seconds": round(answer.seconds, 4)}
+    found = {"status": answer.status, "target": visit.target, "seconds": round(answer.seconds, 4)}
+    if visit.outcome == "stored":
+        found["mime"] = mime_of(answer.header("content-type") or "")
+        found["etag"], found["modified"] = answer.header("etag"), answer.header("last-modified")
+    return found

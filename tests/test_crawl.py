@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from tundish.cluster import store
 from tundish.cluster.local import Local
@@ -110,6 +111,19 @@ def test_the_log_says_where_an_answer_lies(tmp_path: Path) -> None:
     assert b"Second." in capture.payload
 
 
+def frames(body: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True).read()
+
+
+@pytest.mark.parametrize("form", ["zst", "gz"])
+def test_archives_are_of_the_form_that_is_wished(form: str, tmp_path: Path) -> None:
+    made = run({at(): page("/a"), at("/a"): page()}, tmp_path, archive=form)
+    assert stored(made) == [at(), at("/a")]
+    bodies = [store.read(made.path(name)) for name in made.names]
+    assert all(made.path(name).endswith(f".warc.{form}") for name in made.names)
+    assert b"".join(map(gzip.decompress if form == "gz" else frames, bodies)).count(b"WARC-Type: request\r\n") == 2
+
+
 def test_request_and_response_are_kept_as_they_went(tmp_path: Path) -> None:
     packed = gzip.compress(b"<p>packed</p><a href='/b'>b</a>", mtime=0)
     web: Pages = {
@@ -118,7 +132,7 @@ def test_request_and_response_are_kept_as_they_went(tmp_path: Path) -> None:
     }
     made = run(web, tmp_path)
     assert stored(made) == [at(), at("/b")]  # the link inside the packed page was found
-    raw = b"".join(gzip.decompress(store.read(made.path(name))) for name in made.names)
+    raw = b"".join(frames(store.read(made.path(name))) for name in made.names)
     assert packed in raw
     assert b"GET / HTTP/1.1\r\nHost: heron.example\r\nUser-Agent: " + AGENT.encode() in raw
     assert b"X-Crawler-Transfer-Encoding: chunked" in raw
@@ -285,7 +299,10 @@ def test_the_budget_is_kept_to_the_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"seeds": ("heron.example",)}, "'heron.example', which has no scheme; write https://heron.example"),
+        ({"seeds": ("a b",)}, "is no URL"),
+        ({"within": ("heron example",)}, "names no part of the web"),
+        ({"archive": "zip"}, "it is 'zst', or 'gz'"),
+        ({"per_host": 0}, "Crawl.per_host is 0"),
         ({"seeds": ()}, "Crawl.seeds is empty"),
         ({"seeds": ("ftp://heron.example/",)}, "not http or https"),
         ({"agent": "bot"}, "nobody could write to it"),

@@ -50,17 +50,17 @@ def test_an_archive_ends_where_it_was_committed(tmp_path: Path) -> None:
             first.sync()
             committed = first.news()
     first.sync()
-    (tmp_path / "archive-0001.warc.gz").write_bytes(b"begun and never committed")
-    whole = (tmp_path / "archive-0000.warc.gz").stat().st_size
+    (tmp_path / "archive-0001.warc.zst").write_bytes(b"begun and never committed")
+    whole = (tmp_path / "archive-0000.warc.zst").stat().st_size
     again = Archive(tmp_path, committed, {"software": "test"})
-    assert (tmp_path / "archive-0000.warc.gz").stat().st_size == committed[0][1] < whole
-    assert not (tmp_path / "archive-0001.warc.gz").exists()
+    assert (tmp_path / "archive-0000.warc.zst").stat().st_size == committed[0][1] < whole
+    assert not (tmp_path / "archive-0001.warc.zst").exists()
     again.append(Request(at("/again")), Response(at("/again"), 200, HTML, b"y"), "2026-11-21T00:00:00Z")
     again.sync()
-    with open(tmp_path / "archive-0000.warc.gz", "rb") as stream:
+    with open(tmp_path / "archive-0000.warc.zst", "rb") as stream:
         kept = [one.url for one in captures(stream) if isinstance(one, Capture)]
     assert kept == [at("/0"), at("/1"), at("/again")]
-    os.truncate(tmp_path / "archive-0000.warc.gz", 10)
+    os.truncate(tmp_path / "archive-0000.warc.zst", 10)
     with pytest.raises(ValueError, match="is shorter than"):
         Archive(tmp_path, committed, {"software": "test"})
 

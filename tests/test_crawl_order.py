@@ -155,7 +155,7 @@ def test_what_was_to_be_told_again_is_not_forgotten_by_a_crash(tmp_path: Path) -
     assert host is not None
     row = frontier.next(host, time.time())
     assert row is not None
-    frontier.finish(row, "stored", archive="archive-0000.warc.gz", offset=7, size=9)
+    frontier.finish(row, "stored", archive="archive-0000.warc.zst", offset=7, size=9)
     frontier.admit(Found(at("/a"), 1, at("/b")), part)
     frontier.commit([])
     frontier.close()
@@ -163,7 +163,7 @@ def test_what_was_to_be_told_again_is_not_forgotten_by_a_crash(tmp_path: Path) -
     assert again.behind == 1
     one = again.nearer()
     assert one is not None
-    assert (one.row.depth, one.archive, one.offset, one.size) == (1, "archive-0000.warc.gz", 7, 9)
+    assert (one.row.depth, one.archive, one.offset, one.size) == (1, "archive-0000.warc.zst", 7, 9)
     assert (again.behind, again.nearer()) == (0, None)
 
 
@@ -173,7 +173,7 @@ def test_an_answer_is_read_back_as_it_was(tmp_path: Path) -> None:
     given = [Response(at(f"/{n}"), 200, twice, b"\r\n\r\nbody \xff" * n) for n in range(3)]
     kept = [archive.append(Request(one.url), one, "2026-11-21T00:00:00Z") for one in given]
     for one, place in zip(given, kept, strict=True):
-        back = archive.answer(one.url, *place)
+        back = archive.answer(one.url, *place[:3])
         assert (back.status, back.headers, back.body) == (200, twice, one.body)
     assert answer_of("u", b"WARC/1.1\r\nContent-Length: 999\r\n\r\n" + response_bytes(given[1])).body == given[1].body
     archive.close()
