@@ -11,6 +11,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from tundish.pipeline.cli_looks import page_command, replay_command, report_command, why_command
+
 OUT, ERR = Console(emoji=False), Console(stderr=True, emoji=False)  # `:b:` in a name is no picture
 
 recipe_options = [
@@ -178,43 +180,8 @@ def stage_command(name: str, files: tuple[str, ...], sets: tuple[str, ...], rows
     OUT.print(sample.printed(name, table))
 
 
-@cli.command("report")
-@click.argument("root")
-@click.option("--out", help="Where to write the page (default: ROOT/report.html).")
-def report_command(root: str, out: str | None) -> None:
-    """One self-contained HTML page: funnel, reasons, samples, distributions, curves."""
-    from tundish.pipeline.report import report
-
-    click.echo(report(root, out))
-
-
-@cli.command("why")
-@click.argument("what", metavar="URL|ID")
-@click.option("--root", default="tundish-root", show_default=True)
-def why_command(what: str, root: str) -> None:
-    """One document's whole way, from request to the training steps that saw it."""
-    from tundish.pipeline.why import told, why
-
-    OUT.print(told(why(root, what)))
-
-
-@cli.command("replay")
-@click.argument("root")
-@click.option("--set", "sets", multiple=True, required=True, metavar="Refine.rules.REASON=VALUE")
-@click.option(
-    "--examples", type=click.IntRange(0), default=3, show_default=True, help="At most this many of each reason."
-)
-@click.option("--run", "run_name", help="An earlier run, by its name under ROOT/runs (default: the latest).")
-@click.option("--json", "as_json", is_flag=True)
-def replay_command(root: str, sets: tuple[str, ...], examples: int, run_name: str | None, as_json: bool) -> None:
-    """Decide again from stored signals: what would enter, what would leave."""
-    from tundish.pipeline.replay import replay, told
-
-    found = replay(root, sets, examples=examples, run=run_name)
-    if as_json:
-        click.echo(json.dumps(found.plain(), indent=1, ensure_ascii=False))
-        return
-    OUT.print(told(found), highlight=False)
+for look in (report_command, why_command, page_command, replay_command):
+    cli.add_command(look)
 
 
 @cli.command("verify")

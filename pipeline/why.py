@@ -36,7 +36,12 @@ TOLD = ("id", "url", "source", "date", "encoding", "how", "origin", "repairs")
 
 def why(root: str, what: str, run: str | None = None) -> list[Event]:
     """The way of a URL, or of a document by its id in hex, through the latest run (or the named one)."""
-    past = ran(root, run)
+    return way(ran(root, run), root, what)[0]
+
+
+def way(past: Ran, root: str, what: str) -> tuple[list[Event], set[str], list[Found]]:
+    """What happened, the URLs that redirects make one with it, and where its documents lie. Raises ValueError if
+    nothing did."""
     if re.fullmatch(r"[0-9a-fA-F]{32}", what):
         found = list(_documents(past, "id", [bytes.fromhex(what)], pa.binary(16)))
         known = {document.told["url"] for document in found}
@@ -49,7 +54,7 @@ def why(root: str, what: str, run: str | None = None) -> list[Event]:
         events += [event for event in _way(past, document) if event not in events]
     if not events:
         raise ValueError(f"no run under {root!r} met {what!r}{_nearest(past, what)}")
-    return events
+    return events, chain, found
 
 
 def _canonical(what: str) -> str:
@@ -59,7 +64,7 @@ def _canonical(what: str) -> str:
         return what  # a key of Read need not be a URL
 
 
-def _logs(past: Ran) -> list[tuple[str, Dataset]]:
+def logs(past: Ran) -> list[tuple[str, Dataset]]:
     return [(address, log) for address in past.of("Crawl") if (log := past.inside(address, "log"))]
 
 
@@ -71,7 +76,7 @@ def _chain(past: Ran, wanted: set[str]) -> set[str]:
 def _followed(past: Ran, wanted: set[str], column: str, other: str) -> set[str]:
     chain = set(wanted)
     for _ in range(HOPS):
-        places = [(log, *place) for _, log in _logs(past) for place in rows_of(log, column, chain, pa.large_string())]
+        places = [(log, *place) for _, log in logs(past) for place in rows_of(log, column, chain, pa.large_string())]
         new = {row_at(log, name, row, other)[other] for log, name, row in places} - {None}
         if new <= chain:
             break
@@ -81,7 +86,7 @@ def _followed(past: Ran, wanted: set[str], column: str, other: str) -> set[str]:
 
 def _crawled(past: Ran, chain: set[str]) -> Iterator[Event]:
     """What the crawl did with each address of the chain, redirects before what they lead to."""
-    for address, log in _logs(past):
+    for address, log in logs(past):
         rows = [row_at(log, *place, *LOGGED) for place in rows_of(log, "url", chain, pa.large_string())]
         for row in sorted(rows, key=lambda row: (row["outcome"] != "redirect", row["url"])):
             outcome = " ".join(str(row[c]) for c in ("outcome", "status") if row.get(c) is not None)
@@ -196,7 +201,7 @@ def _nearest(past: Ran, what: str) -> str:
 
     near: list[str] = []
     written = [past.datasets[address] for address in [*past.of("Extract"), *past.of("Read")]]
-    for dataset in [*(log for _, log in _logs(past)), *written]:
+    for dataset in [*(log for _, log in logs(past)), *written]:
         for name in dataset.names:
             found = pc.drop_null(dataset.select("url").read(name)["url"]).to_pylist()
             near = heapq.nlargest(50, {*near, *found}, key=alike)

@@ -2,6 +2,7 @@
 
     part-00-0000.warc.zst    what was fetched, as it was sent (WARC/1.1)
     log/                     one row for every address met, and what became of it
+    cdxj/                    an index of the captures, for replay tools
     scope.json               include and exclude, to be edited while it runs
 
 Work is cut into `parts` by registrable domain: everything a host is owed (robots.txt, its delay, one request at a
@@ -190,8 +191,8 @@ class Crawl(Stage):
         stop = _Budget(cluster, rules.pages)
         told = cluster.attend("Crawl", Make(rules, folder, wire, scope, worth), parts=rules.parts, stop=stop)
         stored = [one["stored"] for one in told]
-        about = {**out.about, "as_of": self.as_of, "scope": scope.now()}
-        sealed = seal(cluster, rules, folder, out.target(), out.target("log"), stored, about)
+        about = {**out.about, "as_of": self.as_of, "scope": scope.now(), "inside": ["log", "cdxj"]}
+        sealed = seal(cluster, rules, folder, out.target(), out.target("log"), out.target("cdxj"), stored, about)
         store.remove(folder)
         return sealed
 

@@ -59,6 +59,7 @@ def payload_of(held: str, url: str) -> Response:
 
 def crawls(root: str) -> list[Dataset]:
     """The finished crawls of a root, by their day; or the one crawl a folder is. Raises ValueError for none."""
+    root = store.absolute(root)  # the log keeps where payloads lie, for crawls that are run from elsewhere
     itself = opened(root)
     names = [name for name in store.listing(root) if name.startswith("crawl-")]
     found = [itself] if itself else [opened(store.join(root, name)) for name in names]

@@ -1,6 +1,7 @@
 """The end of a crawl: what the keepers kept becomes two datasets, the archives and the log.
 
     part-PP-NNNN.warc.zst    the archive files, by hard link where the disk can
+    cdxj/part-PP.cdxj        the captures for replay tools, sorted as they look them up
     log/part-PP.parquet      one row an address: what became of it, why, and where its answer lies
 
 Promises: no more captures than the budget (what several keepers stored beyond it in the last moment is taken back,
@@ -22,6 +23,7 @@ from tundish.cluster import store
 from tundish.cluster.shards import Dataset, Shard
 from tundish.cluster.target import Target
 from tundish.cluster.verbs import Cluster
+from tundish.stages.crawl_cdxj import write
 from tundish.stages.crawl_frontier import Frontier
 from tundish.stages.crawl_keeper import FRONTIER
 from tundish.stages.crawl_scope import Rules
@@ -78,6 +80,7 @@ class Publish:
     folder: str
     out: str
     log: Target
+    cdxj: Target
 
     def __call__(self, item: tuple[int, int]) -> dict[str, Any]:
         part, surplus = item
@@ -95,9 +98,11 @@ class Publish:
                 )
         counts = tally(frontier)
         shard = self._logged(frontier, part, held, counts)
+        lines = write(frontier.db, store.join(self.cdxj.uri, f"part-{part:02d}.cdxj"), held, self.rules.archive)
+        index = self.cdxj.adopt(f"part-{part:02d}", f"part-{part:02d}.cdxj", lines, {}, {})
         files = [(held[name], captures, size) for name, size, captures in frontier.archives() if captures]
         frontier.close()
-        return {"archives": files, "counts": counts, "log": shard.plain()}
+        return {"archives": files, "counts": counts, "log": shard.plain(), "cdxj": index.plain()}
 
     def _logged(self, frontier: Frontier, part: int, held: Mapping[str, str], counts: Mapping[str, int]) -> Shard:
         writer = self.log.writer(f"part-{part:02d}")
@@ -185,6 +190,7 @@ def seal(
     folder: str,
     out: Target,
     log: Target,
+    cdxj: Target,
     stored: Sequence[int],
     about: Mapping[str, Any],
 ) -> Dataset:
@@ -195,7 +201,7 @@ def seal(
         newest = sorted(row for rows in cluster.each(title, Newest(rules, folder, over), parts) for row in rows)
         surplus = Counter(part for _, part in newest[-over:])
     items = [(part, surplus[part]) for part in parts]
-    published = list(cluster.each(title, Publish(rules, folder, out.uri, log), items))
+    published = list(cluster.each(title, Publish(rules, folder, out.uri, log, cdxj), items))
     counts: Counter[str] = Counter()
     for one in published:
         counts.update(one["counts"])
@@ -205,6 +211,7 @@ def seal(
             f"the crawl stored no page (top outcomes: {top(counts)}); check the seeds and whether their hosts answer"
         )
     log.seal([Shard.of(one["log"]) for one in published])
+    cdxj.seal([Shard.of(one["cdxj"]) for one in published], kind="files")
     shards = [
         out.adopt(name, f"{name}.warc.{rules.archive}", captures, {}, {"captures": captures, "bytes": size})
         for one in published

@@ -31,6 +31,7 @@ SURFACE = {
     "replay": {"root", "sets", "examples", "run_name", "as_json"},
     "verify": {"root"},
     "forget": {"root", "what"},
+    "page": {"what", "root", "out"},
     "prune": {"root", "keep", "dry"},
 }
 
