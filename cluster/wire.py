@@ -3,7 +3,7 @@
     response = await Web(table, agent="…").fetch(Request("http://heron.example/", ()), cap=2 << 20)
 
 Promises: the bytes as they were sent (no content coding undone, no redirect followed, no cookie kept, no proxy taken
-from the environment); at most `cap` bytes of body in memory; an answer or an `Unfetched` within the deadline; the
+from the environment); at most `cap` bytes of body in memory; an answer or an `Unfetched` within the deadline (sooner where a body only drips); the
 address actually connected to is a public one, looked at on every attempt, so that no name can be bound to another
 address behind our back. Hosts allowed by name lead to the address their table entry gives, whatever it is.
 Costs about 0.3 ms of CPU a page over plain HTTP and 1.3 ms over fresh TLS. Refuses other schemes, and other ports than
@@ -24,6 +24,7 @@ import yarl
 
 PORTS = frozenset({80, 443, 8080, 8443})
 DEADLINE, CONNECT = 60.0, 10.0  # seconds for a whole fetch, and for reaching the server
+GRACE, LEAST_RATE = 10.0, 1024  # seconds after which a body has to have come at this many bytes a second
 CHUNK = 1 << 16
 TRANSIENT = frozenset({"timeout", "refused", "unreachable", "disconnected", "dns"})  # worth another try
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last four bytes
@@ -102,6 +103,7 @@ class Web:
     agent: str = ""
     deadline: float = DEADLINE
     connect: float = CONNECT
+    grace: float = GRACE
     resolver: Callable[[], Any] | None = None  # who looks names up; aiohttp's own when None
     _session: aiohttp.ClientSession | None = field(default=None, init=False, repr=False)
     _named: aiohttp.ClientSession | None = field(default=None, init=False, repr=False)
@@ -112,7 +114,7 @@ class Web:
             url = self._checked(request.url)
             to = self.table.get(f"{url.raw_host}:{url.port}")
             async with self._asked(request, url, to) as answer:
-                body, truncated = await _body(answer, cap)
+                body, truncated = await _body(answer, cap, self.grace)
                 if truncated:
                     answer.close()  # what is still on its way is not wanted
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
@@ -171,12 +173,14 @@ class Web:
         self._session = self._named = None
 
 
-async def _body(answer: aiohttp.ClientResponse, cap: int) -> tuple[bytes, str | None]:
-    found = bytearray()
+async def _body(answer: aiohttp.ClientResponse, cap: int, grace: float) -> tuple[bytes, str | None]:
+    found, started = bytearray(), time.monotonic()
     async for chunk in answer.content.iter_any():
         found += chunk
         if len(found) > cap:
             return bytes(found[:cap]), "length"
+        if (seconds := time.monotonic() - started) > grace and len(found) < LEAST_RATE * seconds:
+            raise TimeoutError(f"{len(found)} bytes in {seconds:.0f} s; a body has to come at {LEAST_RATE} a second")
     return bytes(found), None
 
 

@@ -4,7 +4,7 @@ Pure: an answer in, a verdict out; no page can raise. Costs about 1 ms a page of
 (linear, no tree is built). Refuses nothing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,11 +98,18 @@ def _links(answer: Response, row: Waiting, token: str) -> tuple[tuple[Found, ...
     if "nofollow" in told:
         return (), "nofollow"
     body, _ = undone(answer.body, headers)
-    text = encoding.decode(body, encoding.charset_of(headers.get("content-type"))).text
-    named = links(text, row.url)
+    named = links(_page(body, headers), row.url)
     if named.nofollow:
         return (), "nofollow"
     return tuple(Found(url, row.depth + 1, row.url) for url in named.urls), ""
+
+
+def _page(body: bytes, headers: Mapping[str, str]) -> str:
+    """Text of a page. Plain ASCII is what every charset on the web makes of it, but for those that switch by ESC, and
+    those of two bytes a character, which have NUL."""
+    if body.isascii() and b"\x1b" not in body and b"\0" not in body:
+        return body.decode("ascii")
+    return encoding.decode(body, encoding.charset_of(headers.get("content-type"))).text
 
 
 def lowered(answer: Response) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -131,6 +132,14 @@ def test_a_body_over_the_cap_is_cut_and_said_so() -> None:
     assert (len(answer.body), answer.truncated) == (70_000, "length")
     assert asked("/exact", cap=1000).truncated is None
     assert asked("/exact", cap=999).truncated == "length"
+
+
+def test_a_body_that_drips_ends_before_the_deadline() -> None:
+    started = time.monotonic()
+    with pytest.raises(Unfetched, match="a body has to come at 1024 a second") as caught:
+        asked("/drip", deadline=60.0, grace=0.3)
+    assert caught.value.kind == "timeout"
+    assert time.monotonic() - started < 30  # it would take the deadline
 
 
 def test_a_dripping_body_ends_with_the_deadline() -> None:

@@ -25,7 +25,10 @@ _REFERENCE = re.compile(
 
 def pattern(names: frozenset[str]) -> re.Pattern[str]:
     """What `tags` looks for: these start tags, and what hides tags. Compile once."""
-    return re.compile(rf"<(?:(!--)|({_RAW}|{'|'.join(sorted(names))})(?=[\s/>]))", re.IGNORECASE)
+    all_names = [*_RAW.split("|"), *sorted(names)]
+    first = "".join(sorted({letter for name in all_names for letter in (name[0], name[0].upper())}))
+    # most tags end at their first letter, before any name is tried
+    return re.compile(rf"<(?=[!{first}])(?:(!--)|({'|'.join(all_names)})(?=[\s/>]))", re.IGNORECASE)
 
 
 def tags(page: str, wanted: re.Pattern[str]) -> Iterator[tuple[str, dict[str, str], int]]:
