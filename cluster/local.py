@@ -100,8 +100,8 @@ async def _attend(make: Callable[[int], Keeper], parts: int, stop: Callable[[lis
     keepers = [make(part) for part in range(parts)]
 
     def post_of(sender: int) -> Callable[[int, str, list[Any]], Any]:
-        async def post(part: int, batch: str, rows: list[Any]) -> None:
-            await keepers[part].receive(sender, batch, rows)
+        async def post(part: int, batch: str, rows: list[Any]) -> Any:
+            return await keepers[part].receive(sender, batch, rows)
 
         return post
 

@@ -188,16 +188,15 @@ class KeeperActor:
     async def work(self) -> None:
         await self.keeper.work(self._post)
 
-    async def _post(self, part: int, batch: str, rows: list[Any]) -> None:
+    async def _post(self, part: int, batch: str, rows: list[Any]) -> Any:
         if part == self.part:
-            await self.keeper.receive(self.part, batch, rows)
-            return
+            return await self.keeper.receive(self.part, batch, rows)
         if part not in self.peers:
             self.peers[part] = ray.get_actor(self.names[part])
-        await self.peers[part].receive.remote(self.part, batch, rows)
+        return await self.peers[part].receive.remote(self.part, batch, rows)
 
-    async def receive(self, sender: int, batch: str, rows: list[Any]) -> None:
-        await self.keeper.receive(sender, batch, rows)
+    async def receive(self, sender: int, batch: str, rows: list[Any]) -> Any:
+        return await self.keeper.receive(sender, batch, rows)
 
     async def status(self) -> Status:
         return self.keeper.status()

@@ -83,8 +83,9 @@ class Keeper(Protocol):
     async def work(self, post: "Post") -> None:
         """Work until cancelled; sleeping while there is nothing to do."""
 
-    async def receive(self, sender: int, batch: str, rows: list[Any]) -> None:
-        """Take rows from another keeper, durably, before returning. Called at least once a batch."""
+    async def receive(self, sender: int, batch: str, rows: list[Any]) -> Any:
+        """Take rows from another keeper, durably, before returning. Called at least once a batch. `post` gives what it
+        returns."""
 
     def status(self) -> "Status": ...
 

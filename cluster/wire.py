@@ -3,9 +3,10 @@
     response = await Web(table, agent="…").fetch(Request("http://heron.example/", ()), cap=2 << 20)
 
 Promises: the bytes as they were sent (no content coding undone, no redirect followed, no cookie kept, no proxy taken
-from the environment); at most `cap` bytes of body in memory; an answer or an `Unfetched` within the deadline (sooner where a body only drips); the
-address actually connected to is a public one, looked at on every attempt, so that no name can be bound to another
-address behind our back. Hosts allowed by name lead to the address their table entry gives, whatever it is.
+from the environment); at most `cap` bytes of body in memory; an answer or an `Unfetched` within the deadline (sooner
+where a body only drips); the address actually connected to is a public one, looked at on every attempt, so that no name
+can be bound to another address behind our back. Hosts allowed by name lead to the address their table entry gives,
+whatever it is.
 Costs about 0.3 ms of CPU a page over plain HTTP and 1.3 ms over fresh TLS. Refuses other schemes, and other ports than
 80, 443, 8080 and 8443 where the host is not allowed by name. `Toy` is its twin for tests: a dictionary.
 """

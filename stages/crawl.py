@@ -5,10 +5,11 @@
     cdxj/                    an index of the captures, for replay tools
     scope.json               include and exclude, to be edited while it runs
 
-Work is cut into `parts` by registrable domain: everything a host is owed (robots.txt, its delay, one request at a
-time) is known in one place, and only links cross from part to part. Promises: at least once on the network, exactly
-once in the archives; an interrupted crawl goes on from its keepers' folders. A live crawl is a clock's child: the same
-set of pages from a web that stands still, as long as the budget does not end it. Refuses an agent nobody can write to.
+Work is cut into `parts` by registrable domain: everything a host is owed (robots.txt, its delay, one request at a time)
+is known in one place, and only links cross from part to part. Promises: at least once on the network, exactly once in
+the archives; an interrupted crawl goes on from its keepers' folders, or their checkpoints. A live crawl is a clock's
+child: the same set of pages from a web that stands still, as long as the budget does not end it. Refuses an agent
+nobody can write to.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ from tundish.operators.web import urls
 from tundish.operators.web.surt import address, prefixes
 from tundish.stages.crawl_earlier import crawls
 from tundish.stages.crawl_edits import Scope
+from tundish.stages.crawl_home import Home
 from tundish.stages.crawl_keeper import Make
 from tundish.stages.crawl_manners import product
 from tundish.stages.crawl_scope import Rules, domain_of
@@ -180,39 +182,29 @@ class Crawl(Stage):
 
     def through(self, wire: Callable[[], Wire], cluster: Cluster, out: Place) -> Dataset:
         """The crawl through any wire: the web, or a dictionary that stands in for it."""
-        refuse_many_disks(cluster, out.uri)
         found = dict.fromkeys(one.uri for root in self.earlier for one in crawls(root))
         earlier = tuple(uri for uri in found if uri != store.absolute(out.uri))
-        rules, folder = dataclasses.replace(self.rules, earlier=earlier), keepers(out)
+        home, scope = home_of(cluster, out), Scope(out.uri)
         store.sweep(out.uri)
-        scope = Scope(out.uri)
-        rules = scope.offered(rules)
-        worth = tell(folder, keep_rates(self.curated))
+        rules = scope.offered(dataclasses.replace(self.rules, earlier=earlier))
+        tell(out.uri, keep_rates(self.curated))
         stop = _Budget(cluster, rules.pages)
-        told = cluster.attend("Crawl", Make(rules, folder, wire, scope, worth), parts=rules.parts, stop=stop)
+        told = cluster.attend("Crawl", Make(rules, home, wire, scope), parts=rules.parts, stop=stop)
         stored = [one["stored"] for one in told]
         about = {**out.about, "as_of": self.as_of, "scope": scope.now(), "inside": ["log", "cdxj"]}
-        sealed = seal(cluster, rules, folder, out.target(), out.target("log"), out.target("cdxj"), stored, about)
-        store.remove(folder)
+        sealed = seal(cluster, rules, home, out.target(), out.target("log"), out.target("cdxj"), stored, about)
+        home.remove()
         return sealed
 
 
-def keepers(out: Place) -> str:
-    """The folder of the keepers: with the stage where that is a disk, else on the disk of whoever runs them."""
+def home_of(cluster: Cluster, out: Place) -> Home:
+    """With the stage where that is the disk of the one node there is, else on the disk of whoever runs a keeper, with
+    checkpoints in the stage's folder. (SQLite is not safe on a disk that is shared over a network.)"""
     here = store.local(out.uri)
-    if here is not None:
-        return str(here / "keepers")
-    return f"{tempfile.gettempdir()}/tundish-crawl-{digest_of([out.uri, out.key])[:20]}"
-
-
-def refuse_many_disks(cluster: Cluster, uri: str) -> None:
-    """Without a folder that all nodes see, a keeper that is restarted on another node would not find its captures."""
-    nodes = getattr(cluster, "nodes", 1)
-    if store.local(uri) is None and nodes > 1:
-        raise ValueError(
-            f"Crawl cannot keep its captures under {uri!r} while {nodes} nodes work on them, each with a disk of its "
-            "own; give a root that is a folder all nodes share, or crawl on one node"
-        )
+    if here is not None and getattr(cluster, "nodes", 1) == 1:
+        return Home(str(here / "keepers"))
+    scratch = f"{tempfile.gettempdir()}/tundish-crawl-{digest_of([out.uri, out.key])[:20]}"
+    return Home(scratch, store.join(store.absolute(out.uri), "keepers"))
 
 
 @dataclass(frozen=True)

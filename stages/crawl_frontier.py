@@ -4,7 +4,8 @@
     host     when it may be asked again, how often it failed
     robots   robots.txt as it was answered
     archive  the archive files and how many of their bytes are committed
-    outbox   links that other parts own, until they have them;  inbox  the last batch taken from each part
+    outbox   links that other parts own, until those have them where no crash undoes it; each batch knows the one before
+    inbox    the last batch taken from each part
     nearer   addresses that were answered and then turned out to lie nearer: what they name is to be told again
     form     digests of pages without their digits, so that pages that differ in nothing else are known
 
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tundish.stages.crawl_scope import HOPS, Found, Rules, host_of, registrable
-from tundish.stages.crawl_tables import CAPTURED, HOST, TABLES, Domain, Host, Nearer, Waiting, key_of
+from tundish.stages.crawl_tables import CAPTURED, HOST, TABLES, Domain, Host, Letter, Nearer, Waiting, key_of
 
 RECENT = 1 << 16  # addresses remembered as known without a look at the disk
 PATIENCE = 20.0  # seconds a keeper that was killed may take to be gone
@@ -48,7 +49,7 @@ class Frontier:
         self.recent: dict[int, tuple[int, int]] = {}  # the least depth and hops, by key
         self.bound: dict[int, list[Found]] = {}
         self.stored, self.queued = self._one(f"SELECT count(*) FROM url WHERE {CAPTURED}"), self._waiting()
-        self.outgoing = self._one("SELECT count(*) FROM outbox")
+        self.outgoing = self._one("SELECT count(*) FROM outbox WHERE NOT sent")
         self.taken = self._one("SELECT coalesce(sum(taken), 0) FROM inbox")
         self.behind = self._one("SELECT count(*) FROM nearer")
 
@@ -173,9 +174,14 @@ class Frontier:
         hosts = [self._place(key, Found(*found), new=True) for key, *found in rows]
         return [host for host in hosts if host is not None]
 
+    def last(self, sender: int) -> int:
+        """The last batch that was taken from a part; 0 for none."""
+        found = self.db.execute("SELECT batch FROM inbox WHERE sender=?", (sender,)).fetchone()
+        return found[0] if found else 0
+
     def take(self, sender: int, batch: int) -> bool:
         """Whether a batch of another part is new; from now on it is not. Batches of a part come in order."""
-        if batch <= (self.db.execute("SELECT max(batch) FROM inbox WHERE sender=?", (sender,)).fetchone()[0] or 0):
+        if batch <= self.last(sender):
             return False
         self.db.execute(
             "INSERT INTO inbox VALUES(?, ?, 1) ON CONFLICT(sender) DO UPDATE SET batch=excluded.batch, taken=taken + 1",
@@ -263,7 +269,11 @@ class Frontier:
         """Make everything up to here hold: one transaction. The archives' bytes must be on disk already."""
         self.db.executemany("REPLACE INTO archive VALUES(?, ?, ?)", archives)
         for owner, found in sorted(self.bound.items()):
-            self.db.execute("INSERT INTO outbox(part, rows) VALUES(?, ?)", (owner, json.dumps(found)))
+            before = self.db.execute("SELECT batch FROM chain WHERE part=?", (owner,)).fetchone() or (0,)
+            new = self.db.execute(
+                "INSERT INTO outbox(part, after, rows) VALUES(?, ?, ?)", (owner, *before, json.dumps(found))
+            )
+            self.db.execute("REPLACE INTO chain VALUES(?, ?)", (owner, new.lastrowid))
             self.outgoing += 1
         self.bound.clear()
         hosts = [
@@ -276,14 +286,21 @@ class Frontier:
 
     # what goes out; called after a commit only
 
-    def letters(self) -> list[tuple[int, int, list[Any]]]:
-        """The oldest batch for each part that has one: (batch, part, rows)."""
-        rows = self.db.execute("SELECT min(batch), part, rows FROM outbox GROUP BY part").fetchall()
-        return [(batch, part, json.loads(text)) for batch, part, text in rows]
+    def letters(self) -> list[Letter]:
+        """The oldest batch for each part that has one."""
+        query = "SELECT min(batch), part, after, rows FROM outbox WHERE NOT sent GROUP BY part"
+        return [Letter(*told, json.loads(text)) for *told, text in self.db.execute(query).fetchall()]
 
-    def delivered(self, batch: int) -> None:
-        self.db.execute("DELETE FROM outbox WHERE batch=?", (batch,))
-        self.outgoing -= 1
+    def delivered(self, letter: Letter, covered: int) -> None:
+        """The owner has a batch; and those up to `covered` where no crash undoes it."""
+        gone = self.db.execute("UPDATE outbox SET sent=1 WHERE batch=? AND NOT sent", (letter.batch,)).rowcount
+        self.outgoing -= gone
+        self.db.execute("DELETE FROM outbox WHERE part=? AND sent AND batch<=?", (letter.part, covered))
+
+    def again(self, part: int, last: int) -> None:
+        """A part was brought back from a checkpoint and has batches up to `last`: later ones are to be sent anew."""
+        query = "UPDATE outbox SET sent=0 WHERE part=? AND sent AND batch>?"
+        self.outgoing += self.db.execute(query, (part, last)).rowcount
 
     def log(self) -> Iterator[tuple[Any, ...]]:
         """Every address in order, with what became of it; what still waited was over the budget."""

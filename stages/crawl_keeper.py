@@ -15,7 +15,6 @@ import heapq
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tundish.cluster import store
@@ -26,10 +25,11 @@ from tundish.stages.crawl_earlier import learn, payload_of
 from tundish.stages.crawl_edits import EVERY as EVERY_LOOK
 from tundish.stages.crawl_edits import Scope
 from tundish.stages.crawl_frontier import Frontier
+from tundish.stages.crawl_home import Home
 from tundish.stages.crawl_manners import ACCEPTED, product
 from tundish.stages.crawl_rulebook import Rulebook
 from tundish.stages.crawl_scope import Found, Rules
-from tundish.stages.crawl_tables import Host, Nearer
+from tundish.stages.crawl_tables import FRONTIER, Host, Letter, Nearer
 from tundish.stages.crawl_turn import Turns
 from tundish.stages.crawl_visit import named_again
 from tundish.stages.crawl_worth import Worth, heard
@@ -38,31 +38,34 @@ FLYING = 256  # requests under way
 EVERY, SOON = 1.0, 0.05  # seconds until a commit: in the midst of work, at its end
 SHARED = 0.3  # seconds until a commit in the midst of work that other parts wait for
 PATIENCE = 1.0  # seconds before a batch is posted again
-FRONTIER = "frontier.sqlite"
+CHECKPOINT = 600.0  # seconds between copies to where all nodes see them
+AGAIN = "again"  # a message: send anew what came after the batch named
 
 
 @dataclass(frozen=True)
 class Make:
-    """Makes the keeper of a part, on whichever machine; `folder` holds what all of them keep."""
+    """Makes the keeper of a part, on whichever machine."""
 
     rules: Rules
-    folder: str
+    home: Home
     wire: Callable[[], Wire]
     scope: Scope
-    worth: str | None = None
 
     def __call__(self, part: int) -> "Keeper":
         rules = self.scope.edited(self.rules) or self.rules
-        return Keeper(part, rules, Path(self.folder) / f"{part:02d}", self.wire, self.scope, heard(self.worth))
+        return Keeper(part, rules, self.home, self.wire, self.scope, heard(self.scope.uri))
 
 
 class Keeper:
     """See `cluster.verbs.Keeper`. The constructor restores what was committed."""
 
     def __init__(
-        self, part: int, rules: Rules, folder: Path, wire: Callable[[], Wire], scope: Scope, worth: Worth
+        self, part: int, rules: Rules, home: Home, wire: Callable[[], Wire], scope: Scope, worth: Worth
     ) -> None:
         self.part, self.rules, self.make_wire, self.scope, self.worth = part, rules, wire, scope, worth
+        self.home = home
+        folder, self.forgetful = home.enter(part)  # whether the others may have sent what is not known here any more
+        self.covered: dict[int, int] = {}
         self.token = product(rules.agent)
         headers = (("User-Agent", rules.agent), *ACCEPTED)
         self.frontier = Frontier(folder / FRONTIER, rules)
@@ -107,24 +110,33 @@ class Keeper:
             await self._rest()
 
     def _duties(self, post: Post) -> tuple[Coroutine[Any, Any, None], ...]:
-        return self._launch(), self._send(post), self._tell_again(), self._heed()
+        return self._launch(), self._send(post), self._tell_again(), self._heed(), self._save(), self._recover(post)
 
-    async def receive(self, sender: int, batch: str, rows: list[Any]) -> None:
-        """Take links of another part; returns when they are on disk."""
+    async def receive(self, sender: int, batch: str, rows: list[Any]) -> dict[str, int]:
+        """Take links of another part; returns when they are on disk: up to which batch no crash undoes it, or which was
+        the last, where batches before this one are missing."""
         self._alive()
-        if self.frontier.take(sender, int(batch)):
+        if batch == AGAIN:
+            self.frontier.again(sender, rows[0])
+            self.posted.set()
+            return {}
+        after, number = map(int, batch.split("-"))
+        if after > (last := self.frontier.last(sender)):
+            return {"last": last}
+        if self.frontier.take(sender, number):
             for row in rows:
                 self._admit(Found(*row))
         waiter = asyncio.get_running_loop().create_future()
         self.waiters.append(waiter)
         self._commit_within(self._haste())
         await waiter
+        return {"covered": number if self.home.kept is None else self.covered.get(sender, 0)}
 
     def status(self) -> Status:
         frontier = self.frontier
         outbox = frontier.outgoing + len(frontier.bound)
         note = f"{len(self.flying)} under way, {len(self.held)} hosts"
-        idle = not self.held and not frontier.behind
+        idle = not self.held and not frontier.behind and not self.forgetful
         return Status(idle, outbox, frontier.taken, frontier.stored, frontier.queued, note)
 
     async def close(self) -> dict[str, int]:
@@ -137,6 +149,8 @@ class Keeper:
         self._let_go(RuntimeError(f"part {self.part} is closed"))
         self.archive.close()
         self.frontier.close()
+        if self.home.kept is not None and self.broken is None:
+            await asyncio.to_thread(self.home.save, self.part)
         return {"part": self.part, "stored": stored}
 
     # the agenda
@@ -266,15 +280,38 @@ class Keeper:
             await self.posted.wait()
             self.posted.clear()
             while letters := self.frontier.letters():
-                await asyncio.gather(*(self._deliver(post, *letter) for letter in letters))
+                await asyncio.gather(*(self._deliver(post, letter) for letter in letters))
 
-    async def _deliver(self, post: Post, batch: int, part: int, rows: list[Any]) -> None:
+    async def _deliver(self, post: Post, letter: Letter) -> None:
         try:
-            await post(part, str(batch), rows)
+            told = await post(letter.part, f"{letter.after}-{letter.batch}", letter.rows)
         except Exception:  # the other is being restarted, or closed; the batch waits on disk
             await asyncio.sleep(PATIENCE)
             return
-        self.frontier.delivered(batch)
+        if "last" in told:  # the other was brought back from a checkpoint
+            self.frontier.again(letter.part, told["last"])
+        else:
+            self.frontier.delivered(letter, told["covered"])
+
+    async def _save(self) -> None:
+        """Copy what is committed to where all nodes see it, now and then, beside the work."""
+        while self.home.kept is not None:
+            await asyncio.sleep(CHECKPOINT)
+            try:
+                self.covered = await asyncio.to_thread(self.home.save, self.part)
+            except Exception as error:  # replaced, or no room: this keeper must end
+                self._break(error)
+
+    async def _recover(self, post: Post) -> None:
+        """After a checkpoint was brought back, the others send again what came since."""
+        for part in range(self.rules.parts) if self.forgetful else ():
+            while part != self.part:
+                try:
+                    await post(part, AGAIN, [self.frontier.last(part)])
+                    break
+                except Exception:  # it is being restarted, too
+                    await asyncio.sleep(PATIENCE)
+        self.forgetful = False
 
     # ends
 

@@ -25,9 +25,9 @@ from tundish.cluster.target import Target
 from tundish.cluster.verbs import Cluster
 from tundish.stages.crawl_cdxj import write
 from tundish.stages.crawl_frontier import Frontier
-from tundish.stages.crawl_keeper import FRONTIER
+from tundish.stages.crawl_home import Home
 from tundish.stages.crawl_scope import Rules
-from tundish.stages.crawl_tables import CAPTURED, UNASKED
+from tundish.stages.crawl_tables import CAPTURED, FRONTIER, UNASKED
 
 ROWS = 4096  # of the log at once
 
@@ -61,11 +61,11 @@ class Newest:
     """When the newest captures of a part were stored."""
 
     rules: Rules
-    folder: str
+    home: Home
     most: int
 
     def __call__(self, part: int) -> list[tuple[float, int]]:
-        frontier = opened(self.folder, part, self.rules)
+        frontier = opened(self.home, part, self.rules)
         query = f"SELECT time FROM url WHERE {CAPTURED} ORDER BY archive DESC, offset DESC LIMIT ?"
         found = [(row[0], part) for row in frontier.db.execute(query, (self.most,))]
         frontier.close()
@@ -74,25 +74,25 @@ class Newest:
 
 @dataclass(frozen=True)
 class Publish:
-    """Seal what one part kept, its `surplus` newest captures taken back."""
+    """Seal what one part kept: its `most` oldest captures, the others taken back."""
 
     rules: Rules
-    folder: str
+    home: Home
     out: str
     log: Target
     cdxj: Target
 
     def __call__(self, item: tuple[int, int]) -> dict[str, Any]:
-        part, surplus = item
-        frontier = opened(self.folder, part, self.rules)
-        take_back(frontier, surplus)
+        part, most = item
+        frontier = opened(self.home, part, self.rules)
+        take_back(frontier, frontier.stored - most)
         held = {
             name: f"part-{part:02d}-{n:04d}" for n, (name, _, captures) in enumerate(frontier.archives()) if captures
         }
         for name, size, captures in frontier.archives():
             if captures:
                 lay(
-                    Path(self.folder) / f"{part:02d}" / name,
+                    self.home.path(part) / name,
                     size,
                     store.join(self.out, f"{held[name]}.warc.{self.rules.archive}"),
                 )
@@ -115,16 +115,17 @@ class Publish:
             raise
 
 
-def opened(folder: str, part: int, rules: Rules) -> Frontier:
-    return Frontier(Path(folder) / f"{part:02d}" / FRONTIER, rules)
+def opened(home: Home, part: int, rules: Rules) -> Frontier:
+    return Frontier(home.enter(part)[0] / FRONTIER, rules)
 
 
 def take_back(frontier: Frontier, surplus: int) -> None:
     """Turn the newest captures into addresses over the budget; the archives end before them from now on."""
     query = f"SELECT key, archive, offset, size FROM url WHERE {CAPTURED} ORDER BY archive DESC, offset DESC LIMIT ?"
     files = {name: [name, size, captures] for name, size, captures in frontier.archives()}
-    for key, name, _, size in frontier.db.execute(query, (surplus,)).fetchall():
+    for key, name, _, size in frontier.db.execute(query, (max(0, surplus),)).fetchall():
         frontier.db.execute(f"UPDATE url SET {UNASKED} WHERE key=?", (key,))
+        frontier.stored -= 1
         files[name][1] -= size
         files[name][2] -= 1
     frontier.commit([(name, size, captures) for name, size, captures in files.values()])
@@ -187,7 +188,7 @@ def table_of(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
 def seal(
     cluster: Cluster,
     rules: Rules,
-    folder: str,
+    home: Home,
     out: Target,
     log: Target,
     cdxj: Target,
@@ -198,15 +199,15 @@ def seal(
     title, parts = "Crawl: seal", range(rules.parts)
     surplus = Counter[int]()
     if (over := sum(stored) - rules.pages) > 0:
-        newest = sorted(row for rows in cluster.each(title, Newest(rules, folder, over), parts) for row in rows)
+        newest = sorted(row for rows in cluster.each(title, Newest(rules, home, over), parts) for row in rows)
         surplus = Counter(part for _, part in newest[-over:])
-    items = [(part, surplus[part]) for part in parts]
-    published = list(cluster.each(title, Publish(rules, folder, out.uri, log, cdxj), items))
+    items = [(part, stored[part] - surplus[part]) for part in parts]
+    published = list(cluster.each(title, Publish(rules, home, out.uri, log, cdxj), items))
     counts: Counter[str] = Counter()
     for one in published:
         counts.update(one["counts"])
     if not counts["stored"] + counts["unchanged"]:
-        store.remove(folder)  # so that the next try begins anew
+        home.remove()  # so that the next try begins anew
         raise ValueError(
             f"the crawl stored no page (top outcomes: {top(counts)}); check the seeds and whether their hosts answer"
         )

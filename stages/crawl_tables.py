@@ -1,10 +1,11 @@
 """What the frontier of a part keeps: its tables, and their rows as the rest of the crawl sees them."""
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tundish.operators.web import urls
 
+FRONTIER = "frontier.sqlite"
 TABLES = """
 CREATE TABLE IF NOT EXISTS url(
     key INTEGER PRIMARY KEY, url TEXT NOT NULL, host INTEGER NOT NULL, kind TEXT NOT NULL, depth INTEGER NOT NULL,
@@ -19,7 +20,10 @@ CREATE TABLE IF NOT EXISTS robots(
     origin TEXT PRIMARY KEY, status INTEGER, body BLOB NOT NULL, error TEXT NOT NULL, at REAL NOT NULL,
     tries INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS archive(name TEXT PRIMARY KEY, bytes INTEGER NOT NULL, captures INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS outbox(batch INTEGER PRIMARY KEY AUTOINCREMENT, part INTEGER NOT NULL, rows TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS outbox(
+    batch INTEGER PRIMARY KEY AUTOINCREMENT, part INTEGER NOT NULL, after INTEGER NOT NULL, rows TEXT NOT NULL,
+    sent INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS chain(part INTEGER PRIMARY KEY, batch INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS inbox(sender INTEGER PRIMARY KEY, batch INTEGER NOT NULL, taken INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS nearer(key INTEGER PRIMARY KEY, depth INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS nearest ON nearer(depth, key);
@@ -73,6 +77,15 @@ class Waiting(NamedTuple):
     depth: int
     hops: int
     tries: int
+
+
+class Letter(NamedTuple):
+    """A batch of links that another part owns. `after`: the batch before it, without which it is not taken."""
+
+    batch: int
+    part: int
+    after: int
+    rows: list[Any]
 
 
 class Nearer(NamedTuple):

@@ -6,10 +6,8 @@ of their own pages that are like each other counts against them. So a budget of 
 filters. Never faster than a host's delay. Refuses a root that holds no finished corpus.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow.compute as pc
 
@@ -75,19 +73,13 @@ def worth_of(counts: Mapping[str, tuple[int, int]]) -> Worth:
     return Worth({host: (k + DOUBT * average) / (n + DOUBT) for host, (k, n) in counts.items()}, average or 0.5)
 
 
-def tell(folder: str, counts: Mapping[str, tuple[int, int]]) -> str | None:
-    """Lay the counts where every keeper finds them; gives the path. The first counts stay, however often it is run."""
-    if not counts:
-        return None
-    path = Path(folder) / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        store.write_json(str(path), counts)
-    return str(path)
+def tell(uri: str, counts: Mapping[str, tuple[int, int]]) -> None:
+    """Lay the counts where every keeper finds them. The first counts stay, however often it is run."""
+    if counts and not store.exists(store.join(uri, FILE)):
+        store.write_json(store.join(uri, FILE), counts)
 
 
-def heard(path: str | None) -> Worth:
+def heard(uri: str) -> Worth:
     """What `tell` laid down; no opinion without it."""
-    if path is None:
-        return Worth({})
-    return worth_of({host: (kept, seen) for host, (kept, seen) in json.loads(Path(path).read_text()).items()})
+    found = store.read_json(store.join(uri, FILE))
+    return worth_of({host: (kept, seen) for host, (kept, seen) in found.items()}) if found else Worth({})

@@ -177,15 +177,3 @@ def test_an_answer_is_read_back_as_it_was(tmp_path: Path) -> None:
         assert (back.status, back.headers, back.body) == (200, twice, one.body)
     assert answer_of("u", b"WARC/1.1\r\nContent-Length: 999\r\n\r\n" + response_bytes(given[1])).body == given[1].body
     archive.close()
-
-
-def test_keepers_without_a_shared_folder_are_refused_on_many_nodes(tmp_path: Path) -> None:
-    class Nodes(Local):
-        nodes = 2
-
-    stage, toy = crawl(), Toy({at(): page()})
-    with pytest.raises(ValueError, match="while 2 nodes work on them"):
-        stage.through(lambda: toy, Nodes(), Place("memory://bucket/crawl", stage.fingerprint))
-    assert toy.asked == []
-    made = stage.through(lambda: toy, Nodes(), Place(str(tmp_path), stage.fingerprint))
-    assert stored(made) == [at()]
