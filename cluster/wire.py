@@ -161,6 +161,8 @@ class Web:
                 trust_env=False,
                 response_class=_Answer,
             )
+            # Its own second try of a GET comes at once and unseen; a connection that ended is ours to wait for.
+            found._retry_connection = False
             if named:
                 self._named = found
             else:

@@ -276,10 +276,8 @@ class Frontier:
             self.db.execute("REPLACE INTO chain VALUES(?, ?)", (owner, new.lastrowid))
             self.outgoing += 1
         self.bound.clear()
-        hosts = [
-            (h.ready, h.fails, h.sitemaps, h.pages, h.same, h.id) for h in (self.hosts[i] for i in sorted(self.touched))
-        ]
-        self.db.executemany("UPDATE host SET ready=?, fails=?, sitemaps=?, pages=?, same=? WHERE id=?", hosts)
+        hosts = [tuple(vars(self.hosts[i])[name] for name in (*HOST[2:], "id")) for i in sorted(self.touched)]
+        self.db.executemany(f"UPDATE host SET {', '.join(f'{name}=?' for name in HOST[2:])} WHERE id=?", hosts)
         self.touched.clear()
         self.db.execute("COMMIT")
         self.db.execute("BEGIN IMMEDIATE")

@@ -87,8 +87,8 @@ class Keeper:
         for url in rules.seeds:
             if rules.part(url) == part:
                 self.frontier.admit(Found(url), part)
-        for host in self.frontier.open_hosts():
-            self._hold(host)
+        for host in self.frontier.open_hosts():  # whoever was asked just before a kill is owed its delay still
+            self._hold(host, time.time() + host.delay if host.delay else 0.0)
         self._commit()
 
     # the verbs of a keeper

@@ -15,7 +15,8 @@ CREATE TABLE IF NOT EXISTS url(
 CREATE INDEX IF NOT EXISTS waiting ON url(host, after, depth, key) WHERE outcome IS NULL;
 CREATE TABLE IF NOT EXISTS host(
     id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, ready REAL NOT NULL DEFAULT 0, fails INTEGER NOT NULL DEFAULT 0,
-    sitemaps INTEGER NOT NULL DEFAULT 0, pages INTEGER NOT NULL DEFAULT 0, same REAL NOT NULL DEFAULT 0);
+    sitemaps INTEGER NOT NULL DEFAULT 0, pages INTEGER NOT NULL DEFAULT 0, same REAL NOT NULL DEFAULT 0,
+    delay REAL NOT NULL DEFAULT 0, busy INTEGER NOT NULL DEFAULT 0, busied REAL NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS robots(
     origin TEXT PRIMARY KEY, status INTEGER, body BLOB NOT NULL, error TEXT NOT NULL, at REAL NOT NULL,
     tries INTEGER NOT NULL);
@@ -51,6 +52,9 @@ class Host:
     sitemaps: int = 0
     pages: int = 0  # captures
     same: float = 0.0  # share of the last hundred or so captures that are like an earlier one
+    delay: float = 0.0  # seconds it was given after its last answer
+    busy: int = 0  # how often in a row it said that it is
+    busied: float = 0.0  # when it last did
 
 
 HOST = tuple(f.name for f in fields(Host))

@@ -15,10 +15,11 @@ from tundish.operators.web.message import mime_of, undone
 from tundish.operators.web.sitemap import sitemap
 from tundish.stages.crawl_frontier import Nearer, Waiting
 from tundish.stages.crawl_manners import directives
-from tundish.stages.crawl_scope import HOPS, Found
+from tundish.stages.crawl_scope import HOPS, Found, host_of
 
 HTML = ("text/html", "application/xhtml+xml")
 MOVED = frozenset({301, 302, 303, 307, 308})
+HOSTS = 64  # other hosts that one page brings in
 SITEMAP_BYTES = 10 << 20  # sent, and decoded; the protocol allows 50 MB
 
 
@@ -101,7 +102,17 @@ def _links(answer: Response, row: Waiting, token: str) -> tuple[tuple[Found, ...
     named = links(_page(body, headers), row.url)
     if named.nofollow:
         return (), "nofollow"
-    return tuple(Found(url, row.depth + 1, row.url) for url in named.urls), ""
+    return tuple(Found(url, row.depth + 1, row.url) for url in near(named.urls, row.url)), ""
+
+
+def near(found: Iterable[str], url: str) -> Iterable[str]:
+    """Links of a page, but for those to more than `HOSTS` other hosts: a farm of links opens no thousand of them."""
+    hosts = {host_of(url)}
+    for one in found:
+        host = host_of(one)
+        if host in hosts or len(hosts) <= HOSTS:
+            hosts.add(host)
+            yield one
 
 
 def _page(body: bytes, headers: Mapping[str, str]) -> str:

@@ -130,7 +130,7 @@ print(json.dumps(t.stored(made)))
 def test_lost_nodes_cost_no_page(tmp_path: Path, lost: tuple[int, ...]) -> None:
     """All die at once, and the disks of some parts with them, twice; the others go on from what they have."""
     script, web = KILLED.format(top=str(Path(__file__).parents[1])), many()
-    for kill_at in (120, 110, 0):
+    for kill_at in (110, 50, 0):
         words = [sys.executable, "-c", script, str(tmp_path), str(kill_at)]
         told = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
         assert told.returncode == (-signal.SIGKILL if kill_at else 0), told.stderr

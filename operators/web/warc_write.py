@@ -20,6 +20,7 @@ IDENTICAL = "http://netpreserve.org/warc/1.1/revisit/identical-payload-digest"
 NOT_MODIFIED = "http://netpreserve.org/warc/1.1/revisit/server-not-modified"
 OPT_OUTS = "WARC-X-Opt-Outs"  # an extension field: what robots.txt and tdmrep.json said of this address
 LEVELS = {"gz": 4, "zst": 3}
+_BREAK = re.compile(r"[\r\n\0]")
 
 
 def member(data: bytes, level: int = 6) -> bytes:
@@ -84,7 +85,9 @@ def records(fetch: Fetch, earlier: Earlier | None = None) -> tuple[bytes, bytes,
     kind, block = ("revisit", head) if earlier else ("response", fetch.response)
     answer = record_id(kind, fetch.url, fetch.date, fetch.response)
     shared = {"WARC-Target-URI": fetch.url, "WARC-IP-Address": fetch.ip, "WARC-Warcinfo-ID": fetch.info}
-    asked = shared | {"WARC-Concurrent-To": answer, "WARC-Payload-Digest": digest(_parts(fetch.request)[1])}
+    asked = shared | {"WARC-Concurrent-To": answer}
+    if sent_body := _parts(fetch.request)[1]:
+        asked["WARC-Payload-Digest"] = digest(sent_body)
     got: dict[str, str | None] = {**shared, "WARC-Payload-Digest": payload, "WARC-Truncated": fetch.truncated}
     if earlier:
         got |= {
@@ -134,7 +137,9 @@ def record(kind: str, ident: str, date: str, mime: str, block: bytes, fields: Ma
     """One WARC/1.1 record, uncompressed."""
     head: dict[str, str | None] = {"WARC-Type": kind, "WARC-Record-ID": ident, "WARC-Date": date, **fields}
     head |= {"WARC-Block-Digest": digest(block), "Content-Type": mime, "Content-Length": str(len(block))}
-    lines = "".join(f"{name}: {_safe(value)}\r\n" for name, value in head.items() if value is not None)
+    given = {name: value for name, value in head.items() if value is not None}
+    _safe("".join(given.values()))
+    lines = "".join([f"{name}: {value}\r\n" for name, value in given.items()])
     return b"".join((b"WARC/1.1\r\n", lines.encode(), b"\r\n", block, b"\r\n\r\n"))
 
 
@@ -161,6 +166,6 @@ def _parts(message: bytes) -> tuple[bytes, bytes]:
 
 
 def _safe(value: str) -> str:
-    if re.search(r"[\r\n\0]", value):
+    if _BREAK.search(value):
         raise ValueError(f"{value[:80]!r} holds a line break; header values must not")
     return value
