@@ -171,6 +171,7 @@ class Crawl(Stage):
             sameness=self.sameness,
             archive=self.archive,
             opt_outs=self.opt_outs,
+            year=int(self.as_of[:4]),
         )
 
     def outside(self) -> list[dict[str, Any]]:

@@ -84,11 +84,13 @@ class Keeper:
         self.broken: BaseException | None = None
         self.closed = False
         self.wire: Wire | None = None
+        met = set(self.frontier.hosts)
         for url in rules.seeds:
             if rules.part(url) == part:
                 self.frontier.admit(Found(url), part)
         for host in self.frontier.open_hosts():  # whoever was asked just before a kill is owed its delay still
-            self._hold(host, time.time() + host.delay if host.delay else 0.0)
+            owed = max(host.delay, rules.least_delay(host.name)) if host.id in met else 0.0
+            self._hold(host, time.time() + owed if owed else 0.0)
         self._commit()
 
     # the verbs of a keeper

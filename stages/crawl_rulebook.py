@@ -1,22 +1,41 @@
-"""robots.txt of every origin: asked for through the wire, kept in the frontier, believed for a day (RFC 9309).
+"""robots.txt and tdmrep.json of every origin: asked for through the wire, kept in the frontier, believed for a day.
 
-Promises: no page of an origin is asked for before its robots.txt was; what cannot be reached, and 429 and 5xx, means
-that nothing is allowed, after three tries. Costs one request an origin and day. Refuses, by a reason, what the rules
-forbid and hosts that want more than two minutes between requests.
+Promises (RFC 9309): no page of an origin is asked for before its robots.txt was; what cannot be reached, and 429 and
+5xx, means that nothing is allowed, after three tries, unless an older copy of 30 days at most says more; an origin is
+scheme, host and port. Then, where the crawl keeps opt-outs, /.well-known/tdmrep.json once (TDMRep, May 2024), if
+robots.txt lets us; whoever has none states nothing by it. Costs one request an origin and day for each of the two.
+Refuses, by a reason, what the rules forbid, and the pages beyond a day's worth of hosts that want more than two minutes
+between requests.
 """
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from time import time
 
 from tundish.cluster.wire import Headers, Request, Unfetched, Wire
 from tundish.operators.web import robots, urls
 from tundish.operators.web.message import undone
+from tundish.operators.web.opt_outs import FILE, FILE_OF_SITE, TRAINERS, Tdmrep, of_site
 from tundish.stages.crawl_frontier import Frontier, Host
-from tundish.stages.crawl_manners import BUSY, LONGEST_DELAY, ROBOTS_AGE, ROBOTS_BYTES, TRIES, pause, retry_after
+from tundish.stages.crawl_manners import (
+    BUSY,
+    LONGEST_DELAY,
+    ROBOTS_AGE,
+    ROBOTS_BYTES,
+    ROBOTS_STALE,
+    TRIES,
+    allowance,
+    pause,
+    retry_after,
+)
 from tundish.stages.crawl_scope import HOPS, Found
 from tundish.stages.crawl_visit import canonical, lowered
 
 KEPT = 4096  # parsed files in memory
+TDMREP = f"/.well-known/{FILE_OF_SITE}"
+LAST_GOOD = "#last-good"  # no origin has a fragment: the robots.txt of before it could not be had any more
+
+Row = tuple[int | None, bytes, str, float, int]  # status, body, error, when, tries
 
 
 @dataclass(frozen=True)
@@ -27,24 +46,35 @@ class Standing:
     error: str
     delay: float
     at: float
+    tdmrep: Tdmrep = field(default_factory=Tdmrep)
 
-    def forbids(self, url: str, token: str) -> tuple[str, str] | None:
-        """(outcome, reason) for an address that must not be asked for."""
+    def spent(self, asked: int | None) -> bool:
+        """Whether a host that wants minutes between requests has had its day's worth of them. None: it gets none."""
+        most = allowance(self.delay)
+        return most is not None and (asked is None or asked >= most)
+
+    def forbids(self, url: str, token: str, asked: int | None = None) -> tuple[str, str] | None:
+        """(outcome, reason) for an address that must not be asked for. `asked`: requests its host has had."""
         if self.error:
             return ("forbidden" if self.error == "robots_unavailable" else "error"), self.error
-        if self.delay > LONGEST_DELAY:
+        if self.spent(asked):
             return "forbidden", "crawl_delay"
         return None if self.rules.allowed(token, url) else ("forbidden", "robots")
+
+    def opted(self, url: str, token: str) -> tuple[str, ...]:
+        """The opt-outs that robots.txt and tdmrep.json state for an address, as `opt_outs.opt_outs` takes them."""
+        return of_site(self.rules.usage(token, url), self.tdmrep.of(url), self.rules.refused(TRAINERS, url))
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What came of asking for robots.txt; `error`: a kind of the wire's."""
+    """What came of asking for a file; `error`: a kind of the wire's."""
 
     status: int | None
     body: bytes = b""
     error: str = ""
     wait: float | None = None
+    final: bool = False  # asking again would change nothing
 
     @property
     def failed(self) -> bool:
@@ -65,50 +95,91 @@ class Rulebook:
             if len(self.known) >= KEPT:
                 self.known.clear()
             row = self.frontier.robots(origin)
-            if row is None:
-                return None
-            found = self._standing(*row)
+            found = None if row is None else self._standing(origin, row, now)
             if found is None:
                 return None
             self.known[origin] = found
         return found if now - found.at < ROBOTS_AGE else None
 
-    def _standing(self, status: int | None, body: bytes, error: str, at: float, tries: int) -> Standing | None:
+    def _standing(self, origin: str, row: Row, now: float) -> Standing | None:
+        status, body, error, at, tries = row
         if 0 < tries < TRIES:
             return None
+        if tries and (good := self._last_good(origin, now)) is not None:
+            status, body, error, tries = good[0], good[1], "", 0
         rules = robots.from_status(status, body)
         why = error or ("robots_unavailable" if tries else "")
-        return Standing(rules, why, rules.delay(self.token) or 0.0, at)
+        tdmrep = Tdmrep()
+        if not why and self._tdmrep_wanted(rules, origin):
+            told = self.frontier.robots(origin + TDMREP)
+            if told is None or now - told[3] >= ROBOTS_AGE:
+                return None
+            tdmrep = Tdmrep.parse(told[1])
+        return Standing(rules, why, rules.delay(self.token) or 0.0, at, tdmrep)
+
+    def _last_good(self, origin: str, now: float) -> Row | None:
+        row = self.frontier.robots(origin + LAST_GOOD)
+        return row if row is not None and now - row[3] < ROBOTS_STALE else None
+
+    def _tdmrep_wanted(self, rules: robots.Robots, origin: str) -> bool:
+        return self.frontier.rules.opt_outs and rules.allowed(self.token, origin + TDMREP)
 
     async def ask(self, wire: Wire, origin: str, host: Host, delay: float) -> tuple[float, list[Found]]:
-        """Ask for robots.txt: (seconds until the host may be asked again, sitemaps it names)."""
-        answered = await self._fetched(wire, f"{origin}/robots.txt")
-        now, before = time(), self.frontier.robots(origin)
+        """Ask for robots.txt, or, if that is known, for tdmrep.json: (seconds until the host may be asked again,
+        sitemaps it names)."""
+        before, now = self.frontier.robots(origin), time()
+        settled = before is not None and now - before[3] < ROBOTS_AGE and not 0 < before[4] < TRIES
+        if settled and self.of(origin, now) is None:
+            return await self._ask_tdmrep(wire, origin, delay), []
+        return await self._ask_robots(wire, origin, host, delay, before)
+
+    async def _ask_tdmrep(self, wire: Wire, origin: str, delay: float) -> float:
+        """Once; "failure to provide access implies that the origin server does not implement this protocol"."""
+        answered = await self._fetched(wire, origin + TDMREP, FILE + 1, delay)
+        body = answered.body if answered.status is not None and 200 <= answered.status < 300 else b""
+        self.frontier.keep_robots(origin + TDMREP, answered.status, body, answered.error, time(), 0)
+        self.known.pop(origin, None)
+        standing = self.of(origin, time())
+        wished = standing.delay if standing is not None and standing.delay <= LONGEST_DELAY else 0.0
+        return max(delay, wished, answered.wait or 0.0)
+
+    async def _ask_robots(
+        self, wire: Wire, origin: str, host: Host, delay: float, before: Row | None
+    ) -> tuple[float, list[Found]]:
+        answered = await self._fetched(wire, f"{origin}/robots.txt", ROBOTS_BYTES, delay)
+        now = time()
         tries = before[4] if before and now - before[3] < ROBOTS_AGE else 0
-        kept = (answered.status, answered.body, answered.error, now, tries + 1 if answered.failed else 0)
+        if answered.failed and before is not None and before[0] is not None and 200 <= before[0] < 300:
+            self.frontier.keep_robots(origin + LAST_GOOD, *before)
+        tries = TRIES if answered.final else tries + 1
+        kept = (answered.status, answered.body, answered.error, now, tries if answered.failed else 0)
         self.frontier.keep_robots(origin, *kept)
         self.known.pop(origin, None)
-        if answered.failed and tries + 1 >= TRIES:
+        if answered.failed and tries >= TRIES:
             return delay, []  # nobody will ask again today
         if answered.failed:
-            busy = answered.status in BUSY
-            return (pause(delay, tries, busy=busy) if answered.wait is None else max(delay, answered.wait)), []
-        named = robots.from_status(answered.status, answered.body).sitemaps
-        found = dict.fromkeys([*canonical(named, f"{origin}/"), f"{origin}/sitemap.xml"])
-        return delay, [Found(urls.canonical(url), 0, f"{origin}/robots.txt", 0, "sitemap") for url in found]
+            rests = pause(delay, tries - 1, busy=answered.status in BUSY, key=origin)
+            return (rests if answered.wait is None else max(delay, answered.wait)), []
+        rules = robots.from_status(answered.status, answered.body)
+        found = dict.fromkeys([*canonical(rules.sitemaps, f"{origin}/"), f"{origin}/sitemap.xml"])
+        wished = rules.delay(self.token) or 0.0
+        wait = max(delay, wished) if wished <= LONGEST_DELAY else delay
+        return wait, [Found(urls.canonical(url), 0, f"{origin}/robots.txt", 0, "sitemap") for url in found]
 
-    async def _fetched(self, wire: Wire, url: str) -> Answered:
-        """robots.txt behind at most five redirects; more of them count as if there were none (RFC 9309, 2.3.1.2)."""
-        for _ in range(HOPS + 1):
+    async def _fetched(self, wire: Wire, url: str, cap: int, delay: float) -> Answered:
+        """A file behind at most five redirects; more of them count as if there were none (RFC 9309, 2.3.1.2)."""
+        for hop in range(HOPS + 1):
+            if hop:
+                await asyncio.sleep(delay)
             try:
-                answer = await wire.fetch(Request(url, self.headers), cap=ROBOTS_BYTES)
+                answer = await wire.fetch(Request(url, self.headers), cap=cap)
                 if not 300 <= answer.status < 400 or (to := answer.header("location")) is None:
-                    body, _ = undone(answer.body, lowered(answer), ROBOTS_BYTES)
+                    body, _ = undone(answer.body, lowered(answer), cap)
                     wait = retry_after(answer.header("retry-after"), time())
                     return Answered(answer.status, body if answer.status < 300 else b"", "", wait)
                 url = urls.canonical(to, url)
             except Unfetched as error:
-                return Answered(None, error=error.kind)
+                return Answered(None, error=error.kind, final=not error.transient)
             except ValueError:  # a body in no known coding, a redirect to no address
                 return Answered(404)
         return Answered(404)

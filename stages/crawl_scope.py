@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tundish.operators.web import urls
 from tundish.operators.web.surt import surt
+from tundish.operators.web.traps import trap
 
 HOPS = 5  # redirects in a row
 SITEMAP_DEPTH = 3  # sitemaps inside sitemaps
@@ -50,6 +51,7 @@ class Rules:
     hosts_per_domain: int = 1000
     sameness: float = 0.95
     archive: str = "zst"
+    year: int | None = None  # of the crawl: later dates in addresses are calendars without end
     opt_outs: bool = True
     earlier: tuple[str, ...] = ()  # URIs of crawls
 
@@ -68,7 +70,7 @@ class Rules:
             return ("depth", "sitemap") if found.depth > SITEMAP_DEPTH else None
         if reason := self.ruled_out(found.url, seed=not found.parent):
             return "scope", reason
-        if reason := urls.trap(found.url):
+        if reason := trap(found.url, self.year):
             return "trap", reason
         if found.hops > HOPS:
             return "redirect", "too_many_hops"

@@ -16,7 +16,8 @@ CREATE INDEX IF NOT EXISTS waiting ON url(host, after, depth, key) WHERE outcome
 CREATE TABLE IF NOT EXISTS host(
     id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, ready REAL NOT NULL DEFAULT 0, fails INTEGER NOT NULL DEFAULT 0,
     sitemaps INTEGER NOT NULL DEFAULT 0, pages INTEGER NOT NULL DEFAULT 0, same REAL NOT NULL DEFAULT 0,
-    delay REAL NOT NULL DEFAULT 0, busy INTEGER NOT NULL DEFAULT 0, busied REAL NOT NULL DEFAULT 0);
+    delay REAL NOT NULL DEFAULT 0, busy INTEGER NOT NULL DEFAULT 0, busied REAL NOT NULL DEFAULT 0,
+    asked INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS robots(
     origin TEXT PRIMARY KEY, status INTEGER, body BLOB NOT NULL, error TEXT NOT NULL, at REAL NOT NULL,
     tries INTEGER NOT NULL);
@@ -55,6 +56,7 @@ class Host:
     delay: float = 0.0  # seconds it was given after its last answer
     busy: int = 0  # how often in a row it said that it is
     busied: float = 0.0  # when it last did
+    asked: int = 0  # requests, but for robots.txt and tdmrep.json
 
 
 HOST = tuple(f.name for f in fields(Host))

@@ -8,14 +8,27 @@ page. Refuses nothing: what fails becomes a row with its reason.
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tundish.cluster.wire import Request, Response, Unfetched, Wire
+from tundish.operators.web.opt_outs import BETWEEN
 from tundish.operators.web.warc_write import OPT_OUTS, digest
 from tundish.stages.crawl_archive import Archive
 from tundish.stages.crawl_earlier import Before, before, forget, now_of
 from tundish.stages.crawl_frontier import Frontier, Host, Waiting
-from tundish.stages.crawl_manners import BUSY, DOWN, RETRIED, TRIES, pause, retry_after
+from tundish.stages.crawl_manners import (
+    BUSY,
+    DROPPED,
+    LONGEST_DELAY,
+    RETRIED,
+    TRIES,
+    busy_again,
+    pause,
+    rest,
+    retry_after,
+    spacing,
+)
 from tundish.stages.crawl_rulebook import Rulebook, Standing
 from tundish.stages.crawl_scope import Found
 from tundish.stages.crawl_visit import SITEMAP_BYTES, Visit, read, told
@@ -43,7 +56,7 @@ class Turns:
                 standing = self.rulebook.of(origin, time.time())
                 if standing is None:
                     return await self._ask(wire, host, origin)
-                refused = standing.forbids(row.url, self.rulebook.token)
+                refused = standing.forbids(row.url, self.rulebook.token, host.asked if row.kind == "page" else None)
                 if refused is None:
                     return await self._fetch(wire, host, row, standing)
             self.frontier.finish(row, *refused, time=time.time())
@@ -55,7 +68,7 @@ class Turns:
     def _refused(self, host: Host, row: Waiting) -> tuple[str, str] | None:
         """(outcome, reason) of what is not to be asked for any more, whatever robots.txt says."""
         rules = self.frontier.rules
-        if host.fails >= DOWN:
+        if host.fails >= DROPPED:
             return "error", "host_down"
         if row.kind != "page":
             return None
@@ -74,13 +87,16 @@ class Turns:
         """robots.txt, and the sitemaps it leads to."""
         rules = self.frontier.rules
         wait, sitemaps = await self.rulebook.ask(wire, origin, host, rules.least_delay(host.name))
+        host.delay = max(host.delay, min(wait, LONGEST_DELAY))
         for found in sitemaps if rules.sitemaps else ():
             self.admit(found)
         return time.time() + wait
 
     async def _fetch(self, wire: Wire, host: Host, row: Waiting, standing: Standing) -> float:
         rules, known = self.frontier.rules, before(self.frontier.db, row.key) if row.kind == "page" else None
-        delay = max(rules.least_delay(host.name), standing.delay)
+        named, least = host.name in rules.delays, rules.least_delay(host.name)
+        host.delay = delay = spacing(least, standing.delay, named=named)
+        host.asked += 1
         request = Request(row.url, (*self.rulebook.headers, *(known.asked() if known else ())))
         cap = SITEMAP_BYTES if row.kind == "sitemap" else rules.max_bytes
         started, domain = time.time(), self.frontier.domain(host)
@@ -96,12 +112,14 @@ class Turns:
             raise
         domain.pages -= row.kind == "page"
         host.fails = 0
+        wished = 0.0 if standing.spent(host.asked) else standing.delay  # what is left is settled without a request
+        host.delay = delay = spacing(least, wished, answer.seconds, named=named)
         if answer.status in RETRIED and row.tries + 1 < TRIES:
-            return self._again(row, answer, delay)
+            return self._again(row, host, answer, delay)
         if answer.status == 304 and known and earlier is None:  # what it refers to is gone: ask for the page itself
             forget(self.frontier.db, row.key)
             return time.time() + delay
-        self._read(request, answer, row, host, known, earlier)
+        self._read(request, answer, row, host, known, earlier, standing.opted(row.url, self.rulebook.token))
         return time.time() + delay
 
     def _unfetched(self, host: Host, row: Waiting, error: Unfetched, delay: float, seconds: float) -> float:
@@ -110,18 +128,24 @@ class Turns:
             self.frontier.finish(row, "error", error.kind, seconds=round(seconds, 4), time=at)
             return at + delay
         host.fails += 1
-        again = at + max(delay, pause(delay, host.fails - 1))  # the whole host rests: it is not the page that failed
+        # the whole host rests: it is not the page that failed
+        resting = rest(host.fails, delay, named=host.name in self.frontier.rules.delays, key=host.name)
+        again = at + max(delay, resting or 0.0)
         if row.tries + 1 < TRIES:
             self.frontier.later(row, again)
         else:
             self.frontier.finish(row, "error", error.kind, seconds=round(seconds, 4), time=at)
         return again
 
-    def _again(self, row: Waiting, answer: Response, delay: float) -> float:
+    def _again(self, row: Waiting, host: Host, answer: Response, delay: float) -> float:
         """Another try of a page that answered with 429 or 5xx; a host that says it is busy rests as a whole."""
         at, busy = time.time(), answer.status in BUSY
         wished = retry_after(answer.header("retry-after"), at)
-        wait = max(delay, pause(delay, row.tries, busy=busy) if wished is None else wished)
+        times, least = row.tries, self.frontier.rules.least_delay(host.name)
+        if busy:
+            host.busy, host.busied = busy_again(host.busy, host.busied, at), at
+            times = host.busy - 1
+        wait = max(delay, pause(least, times, busy=busy, key=host.name) if wished is None else wished)
         self.frontier.later(row, at + wait)
         return at + (wait if busy else delay)
 
@@ -135,13 +159,14 @@ class Turns:
         host: Host,
         known: Before | None,
         earlier: Response | None,
+        opted: tuple[str, ...],
     ) -> None:
         """An answer, into archive and frontier; nothing is awaited, so a commit sees all of it or nothing.
 
         `known`: what an earlier crawl has of the address; `earlier`: its answer, where the page has not changed since.
         """
         row = self.frontier.placed(row)
-        visit = read(earlier or answer, row, self.rulebook.token)
+        visit = replace(read(earlier or answer, row, self.rulebook.token), opted=opted)
         facts = {**told(answer, visit), "time": (at := time.time())}
         outcome, reason = visit.outcome, visit.reason
         if outcome == "redirect" and visit.target and self.frontier.leads_back(row.url, visit.target, row.kind):
@@ -165,7 +190,7 @@ class Turns:
         date: str,
     ) -> tuple[str, str, dict[str, Any]]:
         """Into the archive: (outcome, reason, what the frontier keeps of it)."""
-        opted = " ".join(visit.opted)
+        opted = BETWEEN.join(visit.opted)
         more = {OPT_OUTS: opted} if opted else None
         capture = known.capture(answer.url, modified=False) if known and earlier else None
         if capture is None and known and known.digest == digest(answer.body):

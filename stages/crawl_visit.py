@@ -12,7 +12,7 @@ from tundish.cluster.wire import Response
 from tundish.operators.web import encoding, urls
 from tundish.operators.web.links import links
 from tundish.operators.web.message import mime_of, undone
-from tundish.operators.web.sitemap import sitemap
+from tundish.operators.web.sitemap import entries, same_domain
 from tundish.stages.crawl_frontier import Nearer, Waiting
 from tundish.stages.crawl_manners import directives
 from tundish.stages.crawl_scope import HOPS, Found, host_of
@@ -82,11 +82,11 @@ def _sitemap(answer: Response, row: Waiting) -> Visit:
         return Visit("sitemap", f"status_{answer.status}")
     try:
         body, _ = undone(answer.body, lowered(answer), SITEMAP_BYTES)
-        pages, more = sitemap(body)
+        pages, more = (same_domain(named, row.url) for named in entries(body))
     except ValueError:
         return Visit("sitemap", "unreadable")
-    found = [Found(url, 1, row.url) for url in canonical(pages, row.url)]
-    found += [Found(url, row.depth + 1, row.url, 0, "sitemap") for url in canonical(more, row.url)]
+    found = [Found(entry.url, 1, row.url) for entry in pages]
+    found += [Found(entry.url, row.depth + 1, row.url, 0, "sitemap") for entry in more]
     return Visit("sitemap", "", None, tuple(found))
 
 
@@ -99,7 +99,7 @@ def _links(answer: Response, row: Waiting, token: str) -> tuple[tuple[Found, ...
     if "nofollow" in told:
         return (), "nofollow"
     body, _ = undone(answer.body, headers)
-    named = links(_page(body, headers), row.url)
+    named = links(_page(body, headers), row.url, token=token)
     if named.nofollow:
         return (), "nofollow"
     return tuple(Found(url, row.depth + 1, row.url) for url in near(named.urls, row.url)), ""

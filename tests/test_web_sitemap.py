@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tundish.operators.web.sitemap import ENTRIES, sitemap
+from tundish.operators.web.sitemap import ENTRIES, Entry, entries, same_domain, sitemap
 
 NAMESPACE = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
 PAGES = [f"http://heron.example/{n}" for n in range(5)]
@@ -95,3 +95,117 @@ def test_any_bytes_give_lists(body: bytes) -> None:
         pages, further = sitemap(start + body)
         assert isinstance(pages, list)
         assert isinstance(further, list)
+
+
+RSS = (
+    b"<rss><channel><pubDate>Thu, 01 Jan 1970 09:00:00 GMT</pubDate><item><link>http://heron.example/n</link>"
+    b"<pubDate>Fri, 02 Jan 1970 00:00:00 GMT</pubDate></item></channel></rss>"
+)
+ATOM = (
+    b'<feed xmlns="http://www.w3.org/2005/Atom"><updated>1970-01-09T00:00:00Z</updated><entry>'
+    b"<published>1970-01-01T00:00:00Z</published><updated>1970-01-02T00:00:00Z</updated>"
+    b'<link href="http://heron.example/n"/></entry></feed>'
+)
+DATED = b"<urlset><url><loc>http://heron.example/n</loc><lastmod>1970-01-02T01:00:00+01:00</lastmod></url></urlset>"
+
+
+@pytest.mark.parametrize("body", [RSS, ATOM, DATED], ids=["rss", "atom", "urlset"])
+def test_dates_are_those_of_the_entry(body: bytes) -> None:
+    assert entries(body) == ([Entry("http://heron.example/n", 86_400.0)], [])
+
+
+def test_dates_of_further_sitemaps_and_of_addresses_named_twice() -> None:
+    index = b"<sitemapindex><sitemap><loc>http://heron.example/s</loc><lastmod>1970-01-02</lastmod></sitemap></sitemapindex>"
+    assert entries(index) == ([], [Entry("http://heron.example/s", 86_400.0)])
+    body = b"".join(
+        b"<url><loc>http://heron.example/n</loc><lastmod>%s</lastmod></url>" % date
+        for date in (b"1970-01-02", b"1970-01-03", b"1970-01-01", b"soon")
+    )
+    assert entries(b"<urlset>" + body + b"</urlset>") == ([Entry("http://heron.example/n", 172_800.0)], [])
+    assert entries(b"http://heron.example/n\n") == ([Entry("http://heron.example/n", None)], [])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        URLSET.replace(b"UTF-8", b"UTF-16"),
+        URLSET.replace(b"UTF-8", b"no-such-encoding"),
+        URLSET.replace(b"UTF-8", b"UTF-16").replace(b"<urlset", b"<!-- \xe9 --><urlset"),
+        URLSET.replace(b"</loc>", b"</loc><video>\x01\xe9&nbsp;</video>"),
+    ],
+    ids=["utf-8 as utf-16", "unknown", "neither", "stray bytes and entities"],
+)
+def test_a_wrong_encoding_loses_no_address(body: bytes) -> None:
+    assert sitemap(body)[0] == WANTED
+
+
+def test_a_text_list_in_utf_16_and_with_any_line_end() -> None:
+    assert sitemap("\r".join(WANTED).encode("utf-16"))[0] == WANTED
+
+
+def test_entities_in_attributes_do_not_blow_up() -> None:
+    head = b"<!DOCTYPE f [<!ENTITY a '" + b"x" * 50_000 + b"'>]>"
+    entry = b"<entry><link href='http://heron.example/1'/></entry>"
+    body = (
+        head + b"<feed>" + entry + b"<entry><link href='http://heron.example/" + b"&a;" * 50_000 + b"'/></entry></feed>"
+    )
+    assert sitemap(body)[0] in (["http://heron.example/1"], [])
+
+
+def test_deep_nesting_ends_the_file_and_nothing_else() -> None:
+    body = b"<urlset><url><loc>http://heron.example/1</loc></url>" + b"<a>" * 100_000
+    assert sitemap(body)[0] == ["http://heron.example/1"]
+
+
+def test_only_the_domain_of_the_sitemap_is_its_business() -> None:
+    given_entries = [
+        Entry(f"http://{host}/x") for host in ("heron.example", "news.heron.example", "kranich.test", "heron.test")
+    ]
+    kept = same_domain(given_entries, "http://www.heron.example/sitemap.xml")
+    assert [entry.url for entry in kept] == ["http://heron.example/x", "http://news.heron.example/x"]
+
+
+BARE = b"<urlset><url><loc>http://heron.example/?a=1&b=2</loc></url><url><loc>http://heron.example/?c=1&amp;d=2</loc></url>"
+
+
+def test_a_bare_ampersand_costs_no_address_its_own() -> None:
+    """libxml2 goes on behind such an error, and drops every `&amp;` from there on."""
+    assert sitemap(BARE + b"</urlset>")[0] == ["http://heron.example/?a=1&b=2", "http://heron.example/?c=1&d=2"]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        b"<loc><![CDATA[ http://heron.example/n?a=1&b=2 ]]></loc>",
+        b"<loc>http://heron.example/n?a=1&amp;b=2</loc><loc2>x</loc2>",
+        b"<v></w></v><loc>http://heron.example/n?a=1&#38;b=2</loc>",
+        b"<!-- <loc>http://heron.example/no</loc> --><loc>http://heron.example/n?a=1&b=2",
+        b"<image><loc>http://heron.example/no</loc></image><LOC lang='a'>http://heron.example/n?a=1&amp;b=2</LOC>",
+        b"<image:loc>http://heron.example/no</image:loc><loc>http://heron.example/n?a=1&amp;b=2</loc>",
+    ],
+)
+def test_spellings_of_an_entry(inside: bytes) -> None:
+    assert sitemap(b"<urlset><url>" + inside + b"</url></urlset>")[0] == ["http://heron.example/n?a=1&b=2"]
+
+
+def test_a_prefix_for_the_protocol_itself() -> None:
+    body = (
+        b"<s:urlset xmlns:s='x'><s:url><s:loc>http://heron.example/n</s:loc><loc>http://heron.example/no</loc></s:url>"
+    )
+    assert sitemap(body)[0] == ["http://heron.example/n"]
+
+
+def test_what_an_atom_entry_quotes_is_not_its_own() -> None:
+    body = (
+        b"<feed><entry><source><link href='http://heron.example/no'/><updated>1999-01-01</updated></source>"
+        b"<link rel='self' href='http://heron.example/no'/><link href='http://heron.example/n?a=1&amp;b=2'/></entry></feed>"
+    )
+    assert entries(body) == ([Entry("http://heron.example/n?a=1&b=2", None)], [])
+
+
+@pytest.mark.parametrize(
+    "piece", [b"<a ", b"<link ", b"<url>", b"<url><loc>", b"<!--", b"<![CDATA[", b"</a>", b"<url><loc>&"]
+)
+def test_heaps_of_markup_take_linear_time(piece: bytes) -> None:
+    for end in (b"", b">"):
+        assert sitemap(b"<item><x>" + piece * 200_000 + end)[0] == []

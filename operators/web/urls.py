@@ -13,21 +13,26 @@ from hashlib import blake2b
 import ada_url
 import tldextract
 
+from tundish.operators.web.traps import trap as trap
+
 LONGEST = 2048  # bytes of a canonical URL
 LONGEST_INPUT = 4 * LONGEST  # characters looked at before parsing: a link of a megabyte is not worth parsing
 PORTS = {"http:": 80, "https:": 443}
-SEGMENTS, REPEATS, PARAMETERS = 20, 2, 8  # what paths and queries of real pages stay within
+SPECIAL = frozenset({"http:", "https:", "ws:", "wss:", "ftp:", "file:"})  # schemes whose hosts are domains
 
 # Parameters that say who came from where, by the advertising and mailing systems that add them; never what is shown.
 # fmt: off
 TRACKING = frozenset({
     "gclid", "gclsrc", "dclid", "gbraid", "wbraid", "fbclid", "msclkid", "yclid", "ysclid", "twclid", "ttclid",
     "igshid", "igsh", "srsltid", "wickedid", "epik", "li_fat_id", "mc_cid", "mc_eid", "mkt_tok", "vero_id",
-    "oly_anon_id", "oly_enc_id", "s_kwcid", "rb_clickid", "_ga", "_gl", "_hsenc", "_hsmi",
-    "phpsessid", "jsessionid", "sessionid", "session_id", "sessid", "cftoken",
+    "oly_anon_id", "oly_enc_id", "s_kwcid", "rb_clickid", "_ga", "_gl", "_hsenc", "_hsmi", "__hssc", "__hstc", "__hsfp",
+    "gad_source", "gad_campaignid", "fb_action_ids", "fb_action_types", "fb_source", "fb_ref", "_openstat", "wt_mc",
+    "pk_campaign", "pk_kwd", "pk_source", "pk_medium", "pk_content", "pk_cid", "guccounter", "guce_referrer",
+    "guce_referrer_sig", "hsctatracking", "_kx", "phpsessid", "jsessionid", "sessionid", "session_id", "sessid",
+    "oscsid", "cftoken",
 })
 # fmt: on
-TRACKING_STARTS = ("utm_", "aspsessionid", "hsa_")
+TRACKING_STARTS = ("utm_", "aspsessionid", "hsa_", "mtm_", "matomo_", "piwik_")
 TOKEN_NAMES = frozenset({"sid", "s", "osid", "zenid"})  # a session if the value is a token, else a story or a search
 _TOKEN = re.compile(r"[0-9A-Za-z,-]{26,}")  # 128 bits at 5 bits a character, as PHP writes them
 _PATH_SESSION = re.compile(r";(?:jsessionid|phpsessid)=[^/;]*", re.IGNORECASE)
@@ -63,10 +68,31 @@ def canonical(url: str, base: str | None = None) -> str:
 def _resolved(url: str, base: str | None) -> str:
     if len(url) > LONGEST_INPUT:
         raise ValueError(f"{_shown(url)} has {len(url)} characters; at most {LONGEST_INPUT} are parsed")
+    return href(url, base)
+
+
+def href(url: str, base: str | None = None) -> str:
+    """An address as a browser spells it, of any scheme, before any policy of ours. Raises `ValueError`.
+
+    >>> href("../b#c", "ftp://Heron.example/a/")
+    'ftp://heron.example/b#c'
+    """
     try:
-        return ada_url.normalize_url(url) if base is None else ada_url.join_url(base, url)
+        found: str = ada_url.normalize_url(url) if base is None else ada_url.join_url(base, url)
     except ValueError:  # UnicodeEncodeError of a lone surrogate is one
         raise ValueError(f"{_shown(url)} is no URL; give one with scheme and host, or a base it stands on") from None
+    if "xn--" in found and _no_punycode(found):
+        raise ValueError(f"{_shown(url)} has a host whose punycode says nothing; give a host that can exist") from None
+    return found
+
+
+def _no_punycode(url: str) -> bool:
+    """Whether a label of the host begins as punycode and is none: ada lets such labels pass where all is ASCII."""
+    scheme, _, rest = url.partition("//")
+    if scheme not in SPECIAL:
+        return False
+    labels = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].partition(":")[0].split(".")
+    return any(label.startswith("xn--") and ada_url.idna.decode(label) == label for label in labels)
 
 
 def _tracks(parameter: str) -> bool:
@@ -138,21 +164,3 @@ def _suffixes() -> tldextract.TLDExtract:
 def key(url: str) -> int:
     """64 bits of blake2b of a canonical URL, for the seen-set: 2.7 % chance of one false "seen" in 10^9 URLs."""
     return int.from_bytes(blake2b(url.encode(), digest_size=8).digest(), "big")
-
-
-def trap(url: str) -> str | None:
-    """Why a canonical URL looks endless (`segments`, `repeated_segment`, `parameters`), or None.
-
-    >>> trap("http://a.example/x/y/x/y/x/y/"), trap("http://a.example/x/y/?page=2")
-    ('repeated_segment', None)
-    """
-    way = url.split("/", 3)[3] if url.count("/") > 2 else ""
-    path, _, query = way.partition("?")
-    segments = [part for part in path.split("/") if part]
-    if len(segments) > SEGMENTS:
-        return "segments"
-    if len(segments) > REPEATS and any(segments.count(part) > REPEATS for part in set(segments)):
-        return "repeated_segment"
-    if query.count("&") >= PARAMETERS:
-        return "parameters"
-    return None
