@@ -17,7 +17,7 @@ import yaml
 import zstandard
 
 from tundish.cluster.local import Local
-from tundish.operators.web.warc import pair
+from tundish.operators.web.warc_write import pair
 from tundish.pipeline.recipe import build
 from tundish.pipeline.run import Outcome, run
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tundish.pipeline.decisions import refined
 from tundish.pipeline.funnel import Ran, number
-from tundish.stages.fired import KINDS, LEAST, NONE, UNSURE, UNWANTED, Group, Kind, groups
+from tundish.stages.fired import APART, KINDS, LEAST, NONE, UNSURE, Group, Kind, groups
 
 OFTEN = 0.5  # a rule that drops a larger share than this is worth a look
 EXPECTED = 20  # documents a rule should have met in a source or language before its silence is odd
@@ -35,7 +35,7 @@ class Row:
 @dataclass(frozen=True)
 class Firing:
     """The rules of one Refine in their order, and the sources and languages they met. `came`: documents in a wanted
-    language; `unwanted`: the others."""
+    language; `unwanted`: the others, and those whose publishers keep them out of training."""
 
     address: str
     came: int
@@ -45,7 +45,7 @@ class Firing:
 
     def asked(self, row: Row) -> int:
         """Documents a rule is asked of."""
-        return self.came + (self.unwanted if row.reason == UNWANTED else 0)
+        return self.came + (self.unwanted if row.reason in APART else 0)
 
     def plain(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -66,7 +66,7 @@ def firing(told: Ran, address: str) -> Firing:
     """The counts of the Refine at this address."""
     counts = told.datasets[address].counts
     reasons = [rule.reason for rule in refined(told, address).decisive]
-    asked = [r for r in (UNWANTED, "language_unsure") if f"alone:{r}" in counts]
+    asked = [r for r in (*APART, "language_unsure") if f"alone:{r}" in counts]
     by = {kind: groups(counts, kind) for kind in KINDS}
     rows = [
         Row(
@@ -77,7 +77,7 @@ def firing(told: Ran, address: str) -> Firing:
         )
         for reason in (*asked, *reasons)
     ]
-    unwanted = counts.get(f"dropped:{UNWANTED}", 0)
+    unwanted = sum(counts.get(f"dropped:{reason}", 0) for reason in APART)
     return Firing(address, told.datasets[address].rows - unwanted, unwanted, rows, by)
 
 
@@ -93,7 +93,7 @@ def warnings(told: Firing) -> Iterator[str]:
     never = [row.reason for row in told.rows if not row.alone]
     if never and told.came >= LEAST:
         yield f"{len(never)} of {len(told.rows)} rules never fire: {', '.join(never)}"
-    common = {row.reason for row in told.rows if row.alone > OFTEN * told.came and row.reason != UNWANTED}
+    common = {row.reason for row in told.rows if row.alone > OFTEN * told.came and row.reason not in APART}
     for row in told.rows if told.came >= LEAST else ():
         if row.reason in common:
             whole = "all documents" + (" in a wanted language" if told.unwanted else "")
@@ -111,7 +111,7 @@ def _of_group(told: Firing, group: Group, common: Collection[str]) -> Iterator[s
     silent, elsewhere = [], told.came - group.came
     for row in told.rows:
         alone = group.alone(row.reason)
-        if row.reason == UNWANTED or row.reason in common:
+        if row.reason in APART or row.reason in common:
             continue
         if alone > OFTEN * group.came:
             yield f"{row.reason} alone would drop {_percent(alone, group.came)} {where}"

@@ -21,6 +21,7 @@ import yaml
 
 from tundish.cluster import store
 from tundish.stages.bucket import Bucket
+from tundish.stages.common_crawl import CommonCrawl
 from tundish.stages.corpus import Corpus
 from tundish.stages.crawl import Crawl
 from tundish.stages.decontaminate import Decontaminate, covering, labelled_files
@@ -36,6 +37,7 @@ from tundish.stages.ingest import Ingest
 from tundish.stages.judge import Judge
 from tundish.stages.lines import Lines
 from tundish.stages.mask import Mask
+from tundish.stages.outlinks import Outlinks
 from tundish.stages.perplex import Perplex
 from tundish.stages.pretrain import Pretrain
 from tundish.stages.rate import Rate
@@ -52,8 +54,8 @@ from tundish.stages.vet import Vet
 STAGES: dict[str, type[Stage]] = {
     c.__name__: c
     for c in (
-        Crawl, Ingest, Read, Extract, Gather, Identify, Vet, Judge, Lines, Repeated, Substrings, Mask, Sign, Refine,
-        Deduplicate, Decontaminate, Index, Corpus, Tokenize, Pretrain, Finetune, Teach, Rate, Estimate, Perplex, Bucket,
+        Crawl, Ingest, CommonCrawl, Outlinks, Read, Extract, Gather, Identify, Vet, Judge, Lines, Repeated, Substrings,
+        Mask, Sign, Refine, Deduplicate, Decontaminate, Index, Corpus, Tokenize, Pretrain, Finetune, Teach, Rate, Estimate, Perplex, Bucket,
         Grade,
     )
 }  # fmt: skip

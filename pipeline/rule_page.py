@@ -21,7 +21,7 @@ from tundish.pipeline.examples import drawn, ranks, texts
 from tundish.pipeline.figures import distribution
 from tundish.pipeline.firing import Firing, firing, warnings
 from tundish.pipeline.funnel import Ran
-from tundish.stages.fired import KINDS, UNWANTED
+from tundish.stages.fired import APART, KINDS
 
 EXAMPLES = 10  # dropped, and near misses, of each rule
 COLUMNS = {"source": 4, "language": 6}  # of the table of where rules fire
@@ -90,7 +90,7 @@ def _drawn(page: Page, table: pa.Table, here: np.ndarray, shard: tuple[str, int]
 def _measured(page: Page, rule: Rule, table: pa.Table, shard: tuple[str, int]) -> None:
     """Add this shard to the distribution, its kept documents to the near misses, and where the rule came behind others
     everywhere, what it would have dropped to the examples."""
-    kept, wanted = _mask(pc.is_null(table["reason"])), ~_mask(pc.equal(table["reason"], UNWANTED))
+    kept, wanted = _mask(pc.is_null(table["reason"])), ~_mask(pc.is_in(table["reason"], pa.array(APART)))
     values = np.asarray(table[rule.signal].cast(pa.float64()).to_numpy(), np.float64)
     edges, limits = edges_of(rule), bounds(table, rule)
     clipped = np.clip(values, edges[0], edges[-1])

@@ -1,19 +1,28 @@
-"""Archives as a source of rows: web archive files, cut into ranges of records, read capture by capture.
+"""Archives as a source of rows: captures of web archives cut into ranges of records, of lists of ranges, of tables.
 
-Promises: memory of one batch of captures; damage is a row with a reason, never an end. Refuses an archive whose bytes
-are not those of the manifest.
+A shard says by its constants what it is: `start` and `records` (a range of a web archive), `member` (of a WACZ file),
+`html` (a table with a column of pages), `ranges` (a list of places in archives that lie elsewhere).
+
+Promises: memory of one batch of captures; damage is a row with a reason, never an end; a revisit is given the payload
+it refers to where that lies in the same input. Refuses a local archive whose bytes are not those of the manifest, and
+one elsewhere that has not its size.
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from tundish.cluster import store
-from tundish.cluster.shards import Dataset, check
-from tundish.operators.web.warc import Capture, captures
+from tundish.cluster.shards import Damaged, Dataset, Shard, check
+from tundish.operators.web.message import mime_of
+from tundish.operators.web.warc import Capture, Damage, Revisit, captures
+from tundish.stages.common_crawl_fetch import fetched
+from tundish.stages.ingest_revisits import archive, leads
+from tundish.stages.ingest_streams import opened, size_of
+from tundish.stages.ingest_tables import pages
 
 CAPTURE = pa.schema(
     [
@@ -24,12 +33,14 @@ CAPTURE = pa.schema(
         ("headers", pa.large_string()),  # JSON object, lower-case names
         ("payload", pa.large_binary()),
         ("truncated", pa.bool_()),
+        ("opted", pa.large_string()),  # what robots.txt and tdmrep.json said of its use
         ("source", pa.string()),
         ("damage", pa.string()),
         ("detail", pa.large_string()),
     ]
 )
 BATCH_BYTES = 32 << 20  # payload handed on at once
+NOT_HERE = "what it refers to is not in this input"
 
 
 @dataclass(frozen=True)
@@ -48,28 +59,76 @@ class Archives:
 
     def batches(self, name: str, rows: int) -> Iterator[pa.Table]:
         """Captures and damage, in file order; one empty table when there is nothing."""
-        shard = self.dataset.shard(name)
-        check(self.dataset.path(name), shard)
-        start = int(shard.constants.get("start", 0))
-        records = int(shard.constants["records"]) if "records" in shard.constants else None
-        label = shard.constants.get("label", shard.file)
         batch: list[dict[str, Any]] = []
         weight = given = 0
-        with store.opened(self.dataset.path(name)) as stream:
-            for found in captures(stream, start=start, records=records):
-                batch.append(_row(found, label))
-                weight += len(batch[-1].get("payload") or b"")
-                if len(batch) >= rows or weight >= BATCH_BYTES:
-                    yield pa.Table.from_pylist(batch, schema=CAPTURE)
-                    given += len(batch)
-                    batch, weight = [], 0
-                if self.sample is not None and given + len(batch) >= self.sample:
-                    break
+        for label, found in self.found(name):
+            batch.append(_row(found, label))
+            weight += len(batch[-1].get("payload") or b"")
+            if len(batch) >= rows or weight >= BATCH_BYTES:
+                yield pa.Table.from_pylist(batch, schema=CAPTURE)
+                given += len(batch)
+                batch, weight = [], 0
+            if self.sample is not None and given + len(batch) >= self.sample:
+                break
         if batch or not given:
             yield pa.Table.from_pylist(batch, schema=CAPTURE)
 
+    def found(self, name: str, *, described: bool = False) -> Iterator[tuple[str, Any]]:
+        """(label of the archive, what was found in it): the captures of a shard; `described`: also of WAT files."""
+        shard = self.dataset.shard(name)
+        uri = self.dataset.path(name)
+        checked(uri, shard)
+        label = shard.constants.get("label", shard.file)
+        if "ranges" in shard.constants:
+            yield from fetched(uri, str(self.dataset.about["base"]), described, "verify" in shard.constants)
+        elif "html" in shard.constants:
+            yield from ((label, page) for page in pages(uri, shard.constants))
+        else:
+            yield from ((label, found) for found in self._archived(uri, shard, described))
 
-def _row(found: Any, label: str) -> dict[str, Any]:
+    def _archived(self, uri: str, shard: Shard, described: bool) -> Iterator[Any]:
+        told = shard.constants
+        start, records = int(told.get("start", 0)), int(told["records"]) if "records" in told else None
+        known = (
+            leads(self.dataset.uri, archive(shard.digest, told.get("member", "")), told["revisits"])
+            if "revisits" in told
+            else {}
+        )
+        asked = dict(start=start, records=records, revisits=True, described=described, verify="verify" in told)
+        with opened(uri, told.get("member", "")) as stream:
+            for one in captures(stream, **asked):
+                yield self._answered(one, known) if isinstance(one, Revisit) else one
+
+    def _answered(self, revisit: Revisit, known: Mapping[int, tuple[str, int]]) -> Capture | Damage:
+        """A revisit with the payload of its original."""
+        place = known.get(revisit.offset)
+        original = self._original(*place) if place else None
+        if original is None:
+            return Damage(revisit.offset, "revisit", f"{revisit.url}: {NOT_HERE}")
+        same = dict(url=revisit.url, date=revisit.date, offset=revisit.offset, record=revisit.record, kind="revisit")
+        if revisit.status in (0, 304):  # "not modified": what holds is what was said then
+            return replace(original, **same)
+        mime = mime_of(revisit.headers.get("content-type", "")) or original.mime
+        return replace(original, status=revisit.status, headers=revisit.headers, mime=mime, **same)
+
+    def _original(self, name: str, offset: int) -> Capture | None:
+        shard = self.dataset.shard(name)
+        checked(self.dataset.path(name), shard)
+        with opened(self.dataset.path(name), shard.constants.get("member", "")) as stream:
+            asked = dict(start=offset, records=1, verify="verify" in shard.constants)
+            found = next(iter(captures(stream, **asked)), None)
+        return found if isinstance(found, Capture) and found.offset == offset else None
+
+
+def checked(uri: str, shard: Shard) -> None:
+    """Refuse an archive that is not the one of the manifest; what lies elsewhere is not fetched again to be hashed."""
+    if store.local(uri) is not None:
+        check(uri, shard)
+    elif (size := size_of(uri)) != shard.size:
+        raise Damaged(f"{uri} has {size} bytes and the manifest says {shard.size}; restore it, or run again")
+
+
+def _row(found: Capture | Damage, label: str) -> dict[str, Any]:
     if not isinstance(found, Capture):
         return {"source": f"{label}:{found.offset}", "damage": found.reason, "detail": found.detail}
     return {
@@ -80,5 +139,6 @@ def _row(found: Any, label: str) -> dict[str, Any]:
         "headers": json.dumps(found.headers, sort_keys=True, ensure_ascii=False),
         "payload": found.payload,
         "truncated": found.truncated,
+        "opted": found.opted or None,
         "source": f"{label}:{found.offset}",
     }

@@ -21,6 +21,7 @@ DOCUMENT = pa.schema(
         ("encoding", pa.string()),
         ("how", pa.string()),  # which extractor wrote the text
         ("repairs", pa.list_(pa.string())),  # what was mended in it: operators/text/repair
+        ("opt_outs", pa.list_(pa.string())),  # who does not want it used, and for what: operators/web/opt_outs
     ]
 )
 

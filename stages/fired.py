@@ -7,7 +7,8 @@ Counts lie in the commits of the shards, so an interrupted run that goes on has 
     source:<name>:<reason>, language:…      the same as dropped, by where they are from; without a reason, all that came
     behind:source:<name>:<reason>, …        those it would have dropped had no other come before it
 
-What a rule would do is asked of documents in a wanted language only: the others are gone whatever the rules are.
+What a rule would do is asked of documents in a wanted language that nobody keeps out of training: the others are gone
+whatever the rules are.
 """
 
 from collections import Counter
@@ -23,7 +24,9 @@ Kind = Literal["source", "language"]
 KINDS: tuple[Kind, ...] = ("source", "language")
 NONE, UNSURE = "none", "unsure"  # names of no source or language, and of a language the model was not sure of
 SURE = 0.5  # confidence from which a document counts as of its language: noise has a language too, with little
-UNWANTED = "language_not_kept"  # left out on purpose: no loss
+UNWANTED = "language_not_kept"
+OPTED = "opt_out"  # who published it does not want it in training
+APART = (UNWANTED, OPTED)  # left out on purpose: no loss, and no rule is asked about it
 LEAST = 100  # documents of a source or language; fewer say little about a share
 
 
@@ -83,7 +86,8 @@ def certain(languages: pa.Array, confidence: pa.Array | None) -> pa.Array:
 
 
 def groups(counts: Mapping[str, int], kind: Kind) -> list[Group]:
-    """The sources or languages there were, the largest first; documents of unwanted languages are not among them."""
+    """The sources or languages there were, the largest first; documents of unwanted languages, and those
+    that are kept out of training, are not among them."""
     came: Counter[str] = Counter()
     drops: dict[str, dict[str, int]] = {}
     behind: dict[str, dict[str, int]] = {}
@@ -94,7 +98,7 @@ def groups(counts: Mapping[str, int], kind: Kind) -> list[Group]:
             continue
         if key.startswith("behind:"):
             behind.setdefault(name, {})[reason] = count
-        elif reason in ("", UNWANTED):
+        elif reason in ("", *APART):
             came[name] += count if not reason else -count
         else:
             drops.setdefault(name, {})[reason] = count

@@ -1,23 +1,19 @@
-"""Read: documents a user holds as text: `.txt`, `.jsonl` (plain, `.gz`, `.zst`), `.parquet`; one a file or a row.
+"""Read: documents a user holds as texts, one a file or a row: the forms of stages/read_forms, Hugging Face data sets.
 
-Promises: lines are split at \\n alone (texts contain U+2028 and U+0085); memory of one batch. Refuses a file it has no
-reader for and, by file and row (counted from 0), a row without text and bytes that are not what the name says. A row's
-key is its `url`, else its `id`, else the file and its number.
+Promises: memory of one batch; one large file is cut and read by several workers, and gives the same rows however it is
+cut. Refuses a file it has no reader for and, by file and row (counted from 0), a row without text and bytes that are
+not what the name says. A row's key is its `url`, else its `id`, else the file and its number.
 """
 
 import contextlib
-import gzip
-import io
-import json
 import os
-import zlib
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-import zstandard
 
 from tundish.cluster import store
 from tundish.cluster.digests import digest_once
@@ -27,88 +23,188 @@ from tundish.cluster.verbs import At, Cluster, Job
 from tundish.operators.text import warm
 from tundish.operators.text.digest import identity, payload_digest
 from tundish.operators.text.repair import repair, text_of
-from tundish.operators.web import encoding, urls
+from tundish.operators.web import urls
 from tundish.stages.documents import DOCUMENT, table_of
+from tundish.stages.read_forms import BROKEN, READERS, Piece, cut, form_of, lines_of, rows
+from tundish.stages.read_hub import OWN, files_of
 from tundish.stages.stage import PLACE, Place, Stage
 
-# What broken bytes raise in the readers of gzip, Zstandard, UTF-8, JSON and Parquet.
-BROKEN = (ValueError, OSError, EOFError, RecursionError, zlib.error, zstandard.ZstdError, pa.ArrowException)
-READERS = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+__all__ = ["BROKEN", "READERS", "Files", "Names", "Read", "records", "split"]
+
+EPOCH = 10**8  # a number from here on is seconds since 1970, from EPOCH * 1000 on milliseconds; below it is a year
+
+
+@dataclass(frozen=True)
+class Names:
+    """Which columns hold what; `meta.url` is the key `url` inside of `meta`."""
+
+    text: str = "text"
+    url: str = "url"
+    id: str = "id"
+    date: str = "date"
+    title: str = "title"
+
+    @property
+    def columns(self) -> list[str]:
+        return [c for name in self.__dict__.values() for c in dict.fromkeys((name, name.partition(".")[0]))]
 
 
 @dataclass(frozen=True)
 class Read(Stage):
-    """`files`: paths, folders, globs or URIs. `text`: the column or key that holds the text."""
+    """`files`: paths, folders, globs or URIs. `text` and the four after it: the columns or keys that hold them.
 
-    version: ClassVar[int] = 2
+    `subset` and `split` choose from a Hugging Face data set (configuration and split; "all" for every split).
+    """
+
+    version: ClassVar[int] = 3
     makes: ClassVar[tuple[str, ...]] = tuple(DOCUMENT.names)
 
     files: tuple[str, ...] = field(metadata=PLACE)
     text: str = "text"
+    url: str = "url"
+    id: str = "id"
+    date: str = "date"
+    title: str = "title"
+    subset: str | None = None
+    split: str | None = None
+    piece: int = 64 << 20  # stored bytes of a file that one shard takes, about
     sample: int | None = None  # rows of each file
+
+    def check(self) -> None:
+        if not self.files:
+            raise ValueError("Read.files is empty; name at least one file, folder or glob")
+        if self.piece < 1:
+            raise ValueError(f"Read.piece is {self.piece} bytes; give 1 or more")
 
     def prepare(self) -> None:
         warm.repairing()
 
     def outside(self) -> list[dict[str, Any]]:
-        return [{"file": os.path.basename(uri), "digest": digest} for uri, digest in self._files()]
+        return [{"file": os.path.basename(u), "size": store.size(u), "digest": digest} for u, digest in self._files()]
 
     def _files(self) -> list[tuple[str, str]]:
         found: dict[str, str] = {}
         for pattern in self.files:
-            uris = [u for u in store.matching(pattern) if u.endswith(READERS)]
+            uris = files_of(pattern, self.subset, self.split)
+            if uris is None:
+                named = store.matching(pattern)
+                own = OWN if len(named) > 1 else ()  # who names one file means it
+                uris = [u for u in named if u.endswith(READERS) and posixpath.basename(u) not in own]
             if not uris:
-                raise ValueError(f"Read.files {pattern!r} matches no {', '.join(READERS)} file; check the path")
+                raise ValueError(f"Read.files {pattern!r} matches no {', '.join(SHOWN)} file; check the path")
             found |= {uri: digest_once(uri) for uri in uris}
         return sorted(found.items(), key=lambda f: (os.path.basename(f[0]), f[1]))
 
     def run(self, cluster: Cluster, inputs: Mapping[str, Dataset], out: Place) -> Dataset:
-        source = Files(tuple(self._files()), self.text, self.sample)
+        files = self._files()
+        cuts = dict(cluster.each("Read: cut", Cut(self.piece), [(n, uri) for n, (uri, _) in enumerate(files)]))
+        names = Names(self.text, self.url, self.id, self.date, self.title)
+        pieces = tuple((n, piece) for n in range(len(files)) for piece in cuts[n])
+        source = Files(tuple(files), self.text, self.sample, names, pieces)
         [(documents,)] = map_(cluster, "Read", [Job(as_documents, (out.target(),), about=out.about)], source)
         return documents
 
 
+SHOWN = tuple(name for name in READERS if name.count(".") == 1)  # in a sentence; each of lines and cells packed too
+
+
+@dataclass(frozen=True)
+class Cut:
+    """(number, uri) -> (number, the pieces of the file)."""
+
+    size: int
+
+    def __call__(self, item: tuple[int, str]) -> tuple[int, list[Piece]]:
+        return item[0], cut(item[1], self.size)
+
+
+ROWS = pa.schema([(c, pa.large_string()) for c in ("key", "text", "title", "date", "source")])
+
+
 @dataclass(frozen=True)
 class Files:
-    """Files as a `Source`: one shard each, rows of (key, text, title, source)."""
+    """Files as a `Source`: one shard a piece (a file, when no pieces are named), rows of `ROWS`."""
 
     files: tuple[tuple[str, str], ...]
     text: str
     sample: int | None
+    columns: Names = Names()
+    pieces: tuple[tuple[int, Piece], ...] = ()
+
+    @property
+    def _pieces(self) -> tuple[tuple[int, Piece], ...]:
+        return self.pieces or tuple((n, Piece()) for n in range(len(self.files)))
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(f"part-{n:05d}" for n in range(len(self.files)))
+        return tuple(f"part-{n:05d}" for n in range(len(self._pieces)))
 
     def digests(self, name: str) -> dict[str, str]:
-        uri, digest = self.files[int(name[-5:])]
-        return {os.path.basename(uri): digest}
+        number, piece = self._pieces[int(name[5:])]
+        uri, digest = self.files[number]
+        part = "" if piece.whole else f"[{piece.start}:{'' if piece.stop is None else piece.stop}]"
+        return {os.path.basename(uri) + part: digest}
 
-    def batches(self, name: str, rows: int) -> Iterator[pa.Table]:
-        uri, _ = self.files[int(name[-5:])]
-        schema = pa.schema([(c, pa.large_string()) for c in ("key", "text", "title", "source")])
+    def batches(self, name: str, rows_: int) -> Iterator[pa.Table]:
+        number, piece = self._pieces[int(name[5:])]
+        uri, _ = self.files[number]
         batch: list[dict[str, Any]] = []
         given = 0
-        for number, row in enumerate(records(uri)):
-            if self.sample is not None and number >= self.sample:
+        for at, row in enumerate(rows(uri, piece, [self.text, *self.columns.columns]), piece.row):
+            if self.sample is not None and at >= self.sample:
                 break
-            batch.append(self._row(uri, number, row))
-            if len(batch) == rows:
-                yield pa.Table.from_pylist(batch, schema=schema)
+            batch.append(self._row(uri, at, row))
+            if len(batch) == rows_:
+                yield pa.Table.from_pylist(batch, schema=ROWS)
                 given, batch = given + len(batch), []
         if batch or not given:
-            yield pa.Table.from_pylist(batch, schema=schema)
+            yield pa.Table.from_pylist(batch, schema=ROWS)
 
     def _row(self, uri: str, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
-        label, text = os.path.basename(uri), row.get(self.text)
+        label, text = os.path.basename(uri), picked(row, self.text)
         if isinstance(text, bytes):  # a binary column: what is no UTF-8 becomes U+FFFD
             text = text_of(pa.array([text], pa.large_binary()))[0][0].as_py()
         if not isinstance(text, str):
             raise ValueError(f"row {number} of {label} has no {self.text!r}; name the right key in Read.text")
         source = f"{label}:{number}"
-        key = str(row.get("url") or row.get("id") or source)
-        told = {"key": key, "text": text, "title": titled(row.get("title")), "source": source}
+        key = str(picked(row, self.columns.url) or picked(row, self.columns.id) or source)
+        title, dated = titled(picked(row, self.columns.title)), spelt(picked(row, self.columns.date))
+        told = {"key": key, "text": text, "title": title, "date": dated, "source": source}
         return {name: value and storable(value) for name, value in told.items()}
+
+
+def picked(row: Mapping[str, Any], name: str) -> Any:
+    """A value by its key, or by a way of keys with dots between them; None where there is none.
+
+    >>> picked({"a.b": 1, "a": {"b": 2, "c": 3}}, "a.b"), picked({"a": {"c": 3}}, "a.c"), picked({"a": 1}, "a.c")
+    (1, 3, None)
+    """
+    if name in row or "." not in name:
+        return row.get(name)
+    first, _, rest = name.partition(".")
+    inner = row.get(first)
+    return picked(inner, rest) if isinstance(inner, Mapping) else None
+
+
+def spelt(value: Any) -> str | None:
+    """A date as a string: ISO 8601 in UTC for what is a time, the text itself for what is one, None for the rest.
+
+    >>> spelt(datetime(2026, 11, 21, 9, 30)), spelt(1_700_000_000), spelt("May 1962"), spelt(1962), spelt([])
+    ('2026-11-21T09:30:00Z', '2023-11-14T22:13:20Z', 'May 1962', '1962', None)
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float) and abs(value) >= EPOCH:
+        try:
+            value = datetime.fromtimestamp(value / (1000 if abs(value) >= EPOCH * 1000 else 1), UTC)
+        except (ValueError, OverflowError, OSError):
+            return None
+    if isinstance(value, datetime):
+        value = value if value.tzinfo is None else value.astimezone(UTC)
+        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value).strip() or None if isinstance(value, str | int | float) else None
 
 
 def titled(value: Any) -> str | None:
@@ -131,44 +227,12 @@ def storable(text: str) -> str:
 
 def records(uri: str) -> Iterator[Mapping[str, Any]]:
     """The rows of one file."""
-    if uri.endswith(".txt"):
-        yield {"text": encoding.decode(store.read(uri)).text}
-        return
-    number = 0
-    with store.opened(uri) as stream:
-        try:
-            for row in parquet(stream) if uri.endswith(".parquet") else objects(stream, uri):
-                if not isinstance(row, Mapping):
-                    raise ValueError(f"it is of the type {type(row).__name__}, not an object")
-                yield row
-                number += 1
-        except BROKEN as error:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ValueError(
-                f"row {number} of {os.path.basename(uri)} cannot be read ({reason}); mend the file, or leave it out"
-            ) from error
-
-
-def parquet(stream: Any) -> Iterator[Any]:
-    for batch in pq.ParquetFile(stream).iter_batches(1024):
-        yield from batch.to_pylist()
-
-
-def objects(stream: Any, uri: str) -> Iterator[Any]:
-    """The JSON values of a file of lines. Each line is decoded by itself, so that bad bytes are told of their row."""
-    for line in split(stream, uri):
-        if text := line.decode().strip():
-            yield json.loads(text)
+    yield from rows(uri, Piece())
 
 
 def split(stream: Any, uri: str) -> Iterable[bytes]:
-    """Lines of a text file, split at LF alone; compressed ones are unpacked."""
-    if uri.endswith(".gz"):
-        return gzip.GzipFile(fileobj=stream)
-    if uri.endswith(".zst"):
-        frames = zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(stream, read_across_frames=True)
-        return io.BufferedReader(frames)
-    return io.BufferedReader(stream)
+    """Lines of a text file, ended by LF alone; unpacked as its name says."""
+    return lines_of(stream, form_of(uri)[1])
 
 
 def as_documents(batch: pa.Table, at: At) -> pa.Table:
@@ -189,6 +253,7 @@ def as_documents(batch: pa.Table, at: At) -> pa.Table:
                 "host": host_of(url),
                 "text": text,
                 "title": row["title"],
+                "date": row["date"],
                 "origin": "read",
                 "source": row["source"],
                 "mime": "text/plain",

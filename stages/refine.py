@@ -22,6 +22,7 @@ from tundish.operators.text.rule import KNOWN, Rule, checked
 from tundish.operators.text.rule_sets import FINEWEB2_WORDS
 from tundish.operators.text.rule_sets import table as thresholds
 from tundish.operators.text.rules import RULE_SETS, Semantics, asked, decided, margins, rules
+from tundish.operators.web.opt_outs import forbids_training
 from tundish.stages import fired
 from tundish.stages.documents import DOCUMENT
 from tundish.stages.stage import Columns, Stage, nearest
@@ -61,10 +62,11 @@ class Refine(Columns):
     """`rules` replaces the value of rules by their reason, in every language (values of their own go with it):
     `{gopher_short_doc: 30}`, or in one alone: `{gopher_short_doc.de: 30}`. `addresses`: Vet's columns, `scores`: those
     of any other stages, by names of your own. `by`: what a source is. `max_loss`: the share of a source or language
-    that may go, of `fired.LEAST` documents up.
+    that may go, of `fired.LEAST` documents up. `opt_outs`: whether documents go whose publishers say, so that a machine
+    can read it, that they are not to be trained on; `by_name`: those too that turn crawlers for training away by name.
     """
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     makes: ClassVar[tuple[str, ...]] = ("reason", "value", "threshold", "margin", "nearest", "stratum")
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "documents": ("id", "text"),
@@ -82,6 +84,7 @@ class Refine(Columns):
     scores: Mapping[str, Stage] = field(default_factory=dict)
     by: Literal["origin", "host"] = "origin"
     max_loss: float = 0.98
+    opt_outs: Literal["obey", "by_name", "ignore"] = "obey"
 
     def check(self) -> None:
         if not 0 <= self.max_loss <= 1:
@@ -190,7 +193,7 @@ class Refine(Columns):
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         """Only what the rules ask for: a column that no rule reads decides nothing."""
-        return tuple(dict.fromkeys(("language", "confidence", self.by, *asked(self.decisive))))
+        return tuple(dict.fromkeys(("language", "confidence", "opt_outs", self.by, *asked(self.decisive))))
 
     def columns(self, batch: pa.Table, at: At) -> pa.Table:
         table, failing = self.judged(batch)
@@ -200,12 +203,14 @@ class Refine(Columns):
 
     def judged(self, batch: pa.Table) -> tuple[pa.RecordBatch, dict[str, np.ndarray]]:
         """What the rules say of these documents, and the rows each would drop alone, of those in a wanted language.
-        Languages are asked before any rule: rules are about a language."""
+        Opt-outs and languages are asked before any rule: rules are about a language."""
         table, counts = decided(batch, self.decisive)
         wanted = np.ones(len(batch), bool)
         if self.keep.language:
             known = pc.is_in(_text(batch, "language"), pa.array(self.keep.language, pa.string()))
             wanted = known.to_numpy(zero_copy_only=False)
+        opted = self._opted(batch)
+        unwanted, wanted = ~wanted & ~opted, wanted & ~opted
         found = zip(self.decisive, counts, strict=True)
         failing = {rule.reason: np.flatnonzero(wanted & _fails(batch, rule)) for rule, count in found if count}
         if self.keep.confidence:
@@ -213,9 +218,24 @@ class Refine(Columns):
             failing["language_unsure"] = np.flatnonzero(wanted & ~(sure >= self.keep.confidence))
             table = _refused(table, "language_unsure", ~(sure >= self.keep.confidence), sure, self.keep.confidence)
         if self.keep.language:
-            failing[fired.UNWANTED] = np.flatnonzero(~wanted)
-            table = _refused(table, fired.UNWANTED, ~wanted, np.full(len(batch), np.nan), 1.0)
+            failing[fired.UNWANTED] = np.flatnonzero(unwanted)
+            table = _refused(table, fired.UNWANTED, unwanted, np.full(len(batch), np.nan), 1.0)
+        if opted.any():
+            failing[fired.OPTED] = np.flatnonzero(opted)
+            table = _refused(table, fired.OPTED, opted, np.full(len(batch), np.nan), 1.0)
         return table, failing
+
+    def _opted(self, batch: pa.Table) -> np.ndarray:
+        """(rows,) whether who published a document keeps it out of training."""
+        found = np.zeros(len(batch), bool)
+        if self.opt_outs == "ignore" or "opt_outs" not in batch.column_names:
+            return found
+        if not pa.types.is_list(batch.schema.field("opt_outs").type):
+            raise ValueError("the documents' opt_outs are no lists of texts; leave the column out, or mend it")
+        stated = pc.fill_null(pc.list_value_length(batch["opt_outs"]), 0).to_numpy() > 0
+        for row in np.flatnonzero(stated).tolist():
+            found[row] = forbids_training(batch["opt_outs"][row].as_py(), by_name=self.opt_outs == "by_name")
+        return found
 
     def accept(self, made: Dataset) -> None:
         fired.refuse_losses(self.name, made.counts, self.max_loss)

@@ -4,7 +4,7 @@ import sys
 import zlib
 from pathlib import Path
 
-from tundish.operators.web.warc import pair
+from tundish.operators.web.warc_write import pair
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 

@@ -17,7 +17,7 @@ from tests import toys
 from tests.sample_archive import DATE
 from tundish.cluster.local import Local
 from tundish.operators.text import classify, vocabulary
-from tundish.operators.web.warc import pair
+from tundish.operators.web.warc_write import pair
 from tundish.pipeline.run import Outcome, run
 from tundish.pipeline.verify import verify
 from tundish.stages.extract import Extract

@@ -290,7 +290,7 @@ def test_rules_that_are_silent_in_a_language_are_said_and_speak_when_they_are_gi
 
 def test_a_silent_rule_is_counted_nowhere() -> None:
     stage = refine(keep={"rules": "fineweb2"})
-    names = ("reason", "language", "confidence", "origin", "spaced")
+    names = ("reason", "language", "confidence", "origin", "spaced", "opt_outs")
     signals = {name: [None, None] for name in stage.needs if name not in names}
     table = {name: pa.array(values, pa.float64()) for name, values in signals.items()}
     table |= {"mean_word_length": pa.array([20.0, 20.0]), "language": ["ko", "de"], "confidence": [0.9, 0.9]}
@@ -375,3 +375,20 @@ def test_what_the_corpus_leaves_out_says_the_rule_its_value_and_its_threshold(tm
     for row in rows:
         rule, found = rules_[row["reason"]], expected[row["id"]]
         assert (row["value"], row["threshold"]) == (found[rule.signal], rule.value)
+
+
+def test_who_keeps_a_text_out_of_training_is_obeyed_and_is_no_loss() -> None:
+    opted = [["tdm-reservation (header)"], None, ["search=n (robots.txt)"], ["disallow gptbot (robots.txt)"]]
+    given = {"words": [200, 200, 200, 200], "opt_outs": pa.array(opted, pa.list_(pa.string())), "origin": ["a"] * 4}
+    rules = [{"signal": "words", "op": "<", "value": 50, "reason": "short"}]
+    found, counts = columns(refine(keep={"rules": rules}), **given)
+    assert found["reason"].to_pylist() == ["opt_out", None, None, None]
+    assert (counts["dropped:opt_out"], counts["kept"]) == (1, 3)
+    found, _ = columns(refine(keep={"rules": rules}, opt_outs="by_name"), **given)
+    assert found["reason"].to_pylist() == ["opt_out", None, None, "opt_out"]
+    found, _ = columns(refine(keep={"rules": rules}, opt_outs="ignore"), **given)
+    assert found["reason"].to_pylist() == [None] * 4
+    many = {"words": [200] * 200, "opt_outs": pa.array([["noai (meta)"]] * 200, pa.list_(pa.string()))}
+    _, counts = columns(refine(keep={"rules": rules}), **many, origin=["a"] * 200)
+    fired.refuse_losses("Refine", counts, 0.5)  # nobody's rule took them
+    assert fired.groups(counts, "source") == []

@@ -1,9 +1,10 @@
 """A walk over the records of an archive that damage does not end: it is named, and the next record looked for.
 
-Promises: every record before damage, and after it every record whose start can be found (the next gzip member or zstd
-frame that begins with a WARC version, or that line itself in a plain file); the same record count for whoever walks.
-Costs one pass; looking for a start is linear. Refuses nothing, but errors of the stream itself (a disk, a network) are
-raised, since they are no property of the archive.
+Promises: every record before damage, and after it every record whose start can be found (the next gzip member, zstd or
+LZ4 frame that begins with a WARC version, or that line itself in a plain file); the same record count for whoever
+walks. A zstd file whose dictionary opens it (IIPC, warc-zstd 1.0) can be walked from any frame: the dictionary is laid
+before it. Costs one pass; looking for a start is linear. Refuses nothing, but errors of the stream itself (a disk, a
+network) are raised, since they are no property of the archive.
 """
 
 import re
@@ -17,20 +18,27 @@ from fastwarc.warc import ArchiveIterator, WarcRecord
 
 STORED = 32 << 20  # bytes of one record's block that are read; the rest is passed over
 STARTS = 10_000  # starts tried after damage in one archive; more is an attack
+OVERRUNS = 100  # of them after lengths that reach behind the end: each costs reading on to there
 WINDOW = 1 << 20
-PROBE = 1024  # bytes that must lie before a member's first ten decompressed bytes
+PROBE = 136 << 10  # bytes that must lie before a member gives its first ones: a zstd block has up to 128 KiB
 
-GZIP, ZSTD, DICTIONARY = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x5d\x2a\x4d\x18"
+DICTIONARIES = 64 << 20  # bytes of a dictionary that are read
+
+GZIP, ZSTD, LZ4 = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
+DICTIONARY = b"\x5d\x2a\x4d\x18"
 _VERSION = re.compile(rb"(?<=\n)WARC/[01]\.\d{1,2}\r?\n[A-Za-z-]{1,64}:")
-_MEMBERS = {GZIP: re.compile(re.escape(GZIP)), ZSTD: re.compile(re.escape(ZSTD))}
+_FIRST = re.compile(rb"WARC/")
+_MEMBERS = {form: re.compile(re.escape(form)) for form in (GZIP, ZSTD, LZ4)}
+_MEMBERS[DICTIONARY] = _MEMBERS[ZSTD]
 
 
 @dataclass(frozen=True)
 class Damage:
     """What could not be read: byte offset in the archive, a reason to count by, and what the reader said.
 
-    Reasons: `not_warc`, `arc` (the older format), `bad_record` (no WARC header where one must be), `bad_compression`,
-    `truncated`, `bad_http`, `bad_coding` (a body that cannot be decoded), `gave_up`.
+    Reasons of the archive: `not_warc`, `bad_record` (no header where one must be, or one that cannot be), `truncated`,
+    `bad_compression`, `gave_up`; of one record: `bad_http`, `bad_coding` (a body that cannot be decoded), `bad_digest`,
+    `revisit` (what it refers to is not at hand), `wat` (metadata of a page, which is not there).
     """
 
     offset: int
@@ -55,28 +63,35 @@ class Found:
 def walk(stream: BinaryIO, start: int = 0, *, blocks: int = 0) -> Iterator[Found | Damage]:
     """Records from byte `start` on. `blocks`: bit mask of record types whose blocks are read."""
     watched, form, at = _Watched(stream), form_of(stream), start
+    laid = dictionary(watched) if form == DICTIONARY else b""
     after: Damage | None = None  # what the last record was followed by; the next start tells whether it is the culprit
+    overrun = 0
     for _ in range(STARTS):
         last: Found | None = None
+        damage: Damage | None = None
         watched.seek(at)
+        source, shift = (_Laid(watched, laid, at), at - len(laid)) if at and laid else (watched, 0)
         try:
-            for record in ArchiveIterator(watched, parse_http=False):
+            for record in ArchiveIterator(source, parse_http=False):
                 if after:
                     yield after
-                after, last = None, _read(record, blocks)
+                after, last = None, _read(record, blocks, shift)
                 yield last
                 if last.broken:
                     raise OSError(f"{record.record_type} block cannot be decompressed")
-            break
         except OSError as error:
             watched.blame()
-            damage = _damage(error, watched, last.offset if last else at)
-        if last and not last.broken:
-            after = damage
+            damage = _damage(error, last.offset if last else at)
+        if damage is None:
+            if last is None or overrun == OVERRUNS or not _ends_inside(watched, last, laid):
+                break
+            overrun += 1
+            at = next_start(watched, last.offset + 1, form, laid=laid)
         else:
-            after = None
-            yield damage
-        at = next_start(watched, damage.offset + 1, form)
+            after = damage if last and not last.broken else None
+            if after is None:
+                yield damage
+            at = next_start(watched, damage.offset + 1, form, laid=laid)
         if at < 0:
             break
     else:
@@ -85,10 +100,28 @@ def walk(stream: BinaryIO, start: int = 0, *, blocks: int = 0) -> Iterator[Found
         yield after
 
 
-def _read(record: WarcRecord, blocks: int) -> Found:
+def _ends_inside(stream: "_Watched", last: Found, laid: bytes) -> bool:
+    """Whether an archive ends inside the block of its last record, whose length may be a lie that swallows others."""
+    stated = last.record.content_length
+    if len(last.block) == stated:
+        return False
+    stream.seek(last.offset)
+    source = _Laid(stream, laid, last.offset) if last.offset and laid else stream
+    try:
+        record = next(iter(ArchiveIterator(source, parse_http=False)))
+        left = stated
+        while left and (piece := record.reader.read(min(left, WINDOW))):
+            left -= len(piece)
+    except (OSError, StopIteration):
+        stream.blame()
+        return True
+    return left > 0
+
+
+def _read(record: WarcRecord, blocks: int, shift: int) -> Found:
+    offset, stated = record.stream_pos + shift, record.content_length
     if not int(record.record_type) & blocks:
-        return Found(record, record.stream_pos)
-    offset, stated = record.stream_pos, record.content_length
+        return Found(record, offset)
     try:
         block = record.reader.read(min(stated, STORED))
     except OSError:
@@ -96,48 +129,62 @@ def _read(record: WarcRecord, blocks: int) -> Found:
     return Found(record, offset, block, len(block) < stated)
 
 
-def _damage(error: OSError, stream: BinaryIO, offset: int) -> Damage:
-    return Damage(offset, _reason(error, stream, offset), str(error))
+def _damage(error: OSError, offset: int) -> Damage:
+    return Damage(offset, _reason(str(error).lower(), offset), str(error))
 
 
-def _reason(error: OSError, stream: BinaryIO, offset: int) -> str:
-    said = str(error).lower()
+def _reason(said: str, offset: int) -> str:
     if "incomplete" in said or "unexpected end" in said:
         return "truncated"
     if "header" not in said:
         return "bad_compression"
-    if offset:
-        return "bad_record"
-    return "arc" if opening(stream).startswith(b"filedesc://") else "not_warc"
+    return "bad_record" if offset else "not_warc"
 
 
-def opening(stream: BinaryIO, offset: int = 0) -> bytes:
+def opening(stream: BinaryIO, offset: int = 0, size: int = 32) -> bytes:
     """The first decompressed bytes at an offset."""
     stream.seek(offset)
-    return _opened(stream.read(PROBE))
+    return _opened(stream.read(max(PROBE, size)), size)
 
 
-def _opened(raw: bytes) -> bytes:
+def _opened(raw: bytes, size: int = 32, laid: zstandard.ZstdCompressionDict | None = None) -> bytes:
     try:
         if raw.startswith(GZIP):
-            return zlib.decompressobj(31).decompress(raw, 32)
+            return zlib.decompressobj(31).decompress(raw, size)
         if raw.startswith(ZSTD):
-            return zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(raw).read(32)
+            codec = zstandard.ZstdDecompressor(dict_data=laid, max_window_size=2**27)
+            return codec.stream_reader(raw).read(size)
     except (zlib.error, zstandard.ZstdError):
         return b""
-    return raw[:32]
+    if raw.startswith(LZ4):  # a frame begins with bytes as they are: there is nothing yet to refer to
+        return raw[max(0, raw.find(b"WARC/", 0, 40)) :][:size]
+    return raw[:size]
 
 
 def form_of(stream: BinaryIO) -> bytes:
     """How the archive is compressed: its magic bytes; empty for plain text and for what has no starts of its own."""
     stream.seek(0)
     head = stream.read(4)
-    return next((magic for magic in (GZIP, ZSTD, DICTIONARY) if head.startswith(magic)), b"")
+    return next((magic for magic in _MEMBERS if head.startswith(magic)), b"")
 
 
-def next_start(stream: BinaryIO, after: int, form: bytes) -> int:
-    """Offset of the first record start at or after a byte (above 0), or -1. Linear in what lies between."""
-    pattern = _MEMBERS.get(form, _VERSION)
+def dictionary(stream: BinaryIO) -> bytes:
+    """The skippable frame with the dictionary that opens a zstd archive (IIPC, warc-zstd 1.0), whole."""
+    stream.seek(0)
+    head = stream.read(8)
+    return head + stream.read(min(DICTIONARIES, int.from_bytes(head[4:], "little")))
+
+
+def next_start(
+    stream: BinaryIO, after: int, form: bytes, head: re.Pattern[bytes] | None = None, laid: bytes = b""
+) -> int:
+    """Offset of the first record start at or after a byte (above 0), or -1. Linear in what lies between.
+
+    `head`: how a record begins, WARC's when it is not said; in a plain file it also says where to look. `laid`: the
+    frame with the dictionary that the frames need.
+    """
+    pattern, head = _MEMBERS.get(form, head or _VERSION), head or _FIRST
+    known = _known(laid)
     base = after - 1  # a version line is known by the line feed before it
     stream.seek(base)
     window = stream.read(WINDOW + PROBE)
@@ -146,11 +193,49 @@ def next_start(stream: BinaryIO, after: int, form: bytes) -> int:
         for match in pattern.finditer(window, 1):
             if match.start() > WINDOW and not final:
                 break  # met again in the next window
-            if form not in _MEMBERS or _opened(window[match.start() : match.start() + PROBE]).startswith(b"WARC/"):
+            raw = window[match.start() : match.start() + PROBE]
+            if form not in _MEMBERS or head.match(_opened(raw, laid=known)):
                 return base + match.start()
         if final:
             return -1
         base, window = base + WINDOW, window[WINDOW:] + stream.read(WINDOW)
+
+
+def _known(laid: bytes) -> zstandard.ZstdCompressionDict | None:
+    """The dictionary in its frame, which may be compressed itself."""
+    body = laid[8:]
+    if body.startswith(ZSTD):
+        try:
+            body = zstandard.ZstdDecompressor().stream_reader(body).read(DICTIONARIES)
+        except zstandard.ZstdError:
+            return None
+    return zstandard.ZstdCompressionDict(body) if body else None
+
+
+class _Laid:
+    """An archive from byte `at` on, with the frame of its dictionary before that. Its places begin at 0, where the
+    reader looks for dictionaries."""
+
+    def __init__(self, stream: "_Watched", laid: bytes, at: int) -> None:
+        self._stream, self._laid, self._start, self._at = stream, laid, at, 0
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._laid[self._at :][: size if size >= 0 else None]
+        self._stream.seek(self._start + max(0, self._at + len(piece) - len(self._laid)))
+        piece += self._stream.read(size - len(piece) if size >= 0 else -1)
+        self._at += len(piece)
+        return piece
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        assert whence == 0, "only places from the start are asked for"
+        self._at = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        """The stream is the caller's."""
 
 
 class _Watched:

@@ -20,6 +20,7 @@ IDENTICAL = "http://netpreserve.org/warc/1.1/revisit/identical-payload-digest"
 NOT_MODIFIED = "http://netpreserve.org/warc/1.1/revisit/server-not-modified"
 OPT_OUTS = "WARC-X-Opt-Outs"  # an extension field: what robots.txt and tdmrep.json said of this address
 LEVELS = {"gz": 4, "zst": 3}
+EMPTY = "sha1:3I42H3S6NNFQ2MSVX7XZKYAYSCX5QBYJ"  # the digest of no bytes
 _BREAK = re.compile(r"[\r\n\0]")
 
 
@@ -85,9 +86,8 @@ def records(fetch: Fetch, earlier: Earlier | None = None) -> tuple[bytes, bytes,
     kind, block = ("revisit", head) if earlier else ("response", fetch.response)
     answer = record_id(kind, fetch.url, fetch.date, fetch.response)
     shared = {"WARC-Target-URI": fetch.url, "WARC-IP-Address": fetch.ip, "WARC-Warcinfo-ID": fetch.info}
-    asked = shared | {"WARC-Concurrent-To": answer}
-    if sent_body := _parts(fetch.request)[1]:
-        asked["WARC-Payload-Digest"] = digest(sent_body)
+    sent_body = _parts(fetch.request)[1]
+    asked = shared | {"WARC-Concurrent-To": answer, "WARC-Payload-Digest": digest(sent_body) if sent_body else EMPTY}
     got: dict[str, str | None] = {**shared, "WARC-Payload-Digest": payload, "WARC-Truncated": fetch.truncated}
     if earlier:
         got |= {
