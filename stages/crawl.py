@@ -52,7 +52,7 @@ class Crawl(Stage):
 
     `delay`: seconds between requests to a host, at least 1; `delays` says otherwise for hosts by name, 0 allowed.
     `max_bytes`: of a body. `per_host`, `per_domain`: captures at most. `hosts_per_domain`: sub-domains that are met.
-    `sameness`: a host is left when more than this share of its last hundred pages are like earlier ones, digits aside.
+    `sameness`: a host is left when more than this share of its last 500 pages are like earlier ones, digits aside.
     `archive`: `zst`, or `gz` for programs that read nothing else. `parts` decides the archive files, so it does not
     follow the size of a cluster. `sample`: pages, when fewer than `pages`.
 

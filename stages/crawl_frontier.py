@@ -29,7 +29,7 @@ from tundish.stages.crawl_tables import CAPTURED, HOST, TABLES, Domain, Host, Le
 RECENT = 1 << 16  # addresses remembered as known without a look at the disk
 PATIENCE = 20.0  # seconds a keeper that was killed may take to be gone
 SITEMAPS = 100  # a host, so that a sitemap of sitemaps has an end
-RECALL = 100  # captures of a host that its sameness looks back on
+RECALL = 500  # captures of a host that its sameness looks back on: manuals end with as many untranslated pages
 
 
 class Frontier:

@@ -52,7 +52,7 @@ class Host:
     fails: int = 0  # failures in a row
     sitemaps: int = 0
     pages: int = 0  # captures
-    same: float = 0.0  # share of the last hundred or so captures that are like an earlier one
+    same: float = 0.0  # share of the last 500 or so captures that are like an earlier one
     delay: float = 0.0  # seconds it was given after its last answer
     busy: int = 0  # how often in a row it said that it is
     busied: float = 0.0  # when it last did

@@ -93,7 +93,9 @@ class Turns:
         return time.time() + wait
 
     async def _fetch(self, wire: Wire, host: Host, row: Waiting, standing: Standing) -> float:
-        rules, known = self.frontier.rules, before(self.frontier.db, row.key) if row.kind == "page" else None
+        rules, known = self.frontier.rules, None
+        if rules.earlier and row.kind == "page":
+            known = before(self.frontier.db, row.key)
         named, least = host.name in rules.delays, rules.least_delay(host.name)
         host.delay = delay = spacing(least, standing.delay, named=named)
         host.asked += 1
