@@ -14,7 +14,6 @@ nobody can write to.
 
 import dataclasses
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -204,8 +203,8 @@ def home_of(cluster: Cluster, out: Place) -> Home:
     here = store.local(out.uri)
     if here is not None and getattr(cluster, "nodes", 1) == 1:
         return Home(str(here / "keepers"))
-    scratch = f"{tempfile.gettempdir()}/tundish-crawl-{digest_of([out.uri, out.key])[:20]}"
-    return Home(scratch, store.join(store.absolute(out.uri), "keepers"))
+    name = f"tundish-crawl-{digest_of([out.uri, out.key])[:20]}"
+    return Home(name, store.join(store.absolute(out.uri), "keepers"))
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,18 @@ class Replaced(RuntimeError):
 
 @dataclass(frozen=True)
 class Home:
-    """`folder`: of all keepers, on the disk at hand. `kept`: URI of the checkpoints; None where the folder is seen by
-    all nodes."""
+    """`folder`: of all keepers; with `kept`, the URI of the checkpoints, a name below the temporary folder of whichever
+    node it is asked on."""
 
     folder: str
     kept: str | None = None
 
+    @property
+    def base(self) -> Path:
+        return Path(self.folder) if self.kept is None else Path(tempfile.gettempdir()) / self.folder
+
     def path(self, part: int) -> Path:
-        return Path(self.folder) / f"{part:02d}"
+        return self.base / f"{part:02d}"
 
     def enter(self, part: int) -> tuple[Path, bool]:
         """The folder of a part, ready to be worked in, and whether it was brought back from a checkpoint."""
@@ -93,7 +97,7 @@ class Home:
 
     def remove(self) -> None:
         """Nobody needs it any more."""
-        store.remove(self.folder)
+        store.remove(str(self.base))
         if self.kept is not None:
             store.remove(self.kept)
 

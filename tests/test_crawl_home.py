@@ -13,7 +13,7 @@ import pytest
 from tests.test_crawl import at, crawl, many, page, stored
 from tundish.cluster.local import Local
 from tundish.cluster.wire import Request, Response, Toy
-from tundish.stages import crawl as stage_module
+from tundish.stages import crawl_home
 from tundish.stages.crawl_archive import Archive
 from tundish.stages.crawl_frontier import Frontier
 from tundish.stages.crawl_home import Home, Replaced
@@ -29,7 +29,8 @@ class Nodes(Local):
 
 
 def test_a_crawl_on_many_nodes_leaves_nothing_but_its_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_module.tempfile, "gettempdir", lambda: str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(crawl_home.tempfile, "gettempdir", lambda: str(tmp_path / "scratch"))
     stage, toy = crawl(), Toy({at(): page("/a"), at("/a"): page()})
     made = stage.through(lambda: toy, Nodes(), Place(str(tmp_path / "root"), stage.fingerprint))
     assert stored(made) == [at(), at("/a")]
@@ -107,10 +108,11 @@ import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {top!r})
 from tests import test_crawl as t, test_crawl_home as h
-from tundish.stages import crawl, crawl_keeper
+from tundish.stages import crawl_home, crawl_keeper
 folder, at = Path(sys.argv[1]), int(sys.argv[2])
-crawl.tempfile.gettempdir = lambda: str(folder / "scratch")
+crawl_home.tempfile.gettempdir = lambda: str(folder / "scratch")
 crawl_keeper.CHECKPOINT = 0.15
+(folder / "scratch").mkdir(exist_ok=True)
 web, left = t.many(), [at]
 def counted(answer):
     def give(request):
