@@ -107,12 +107,14 @@ def _links(answer: Response, row: Waiting, token: str) -> tuple[tuple[Found, ...
 
 def near(found: Iterable[str], url: str) -> Iterable[str]:
     """Links of a page, but for those to more than `HOSTS` other hosts: a farm of links opens no thousand of them."""
-    hosts = {host_of(url)}
+    own, hosts = "/".join(url.split("/", 3)[:3]) + "/", {host_of(url)}
     for one in found:
-        host = host_of(one)
-        if host in hosts or len(hosts) <= HOSTS:
+        if not one.startswith(own):
+            host = host_of(one)
+            if host not in hosts and len(hosts) > HOSTS:
+                continue
             hosts.add(host)
-            yield one
+        yield one
 
 
 def _page(body: bytes, headers: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ _ATTRIBUTE = re.compile(
 )
 _RAW = "script|style|title|textarea|xmp|noembed|noframes|iframe"
 COMMENT_END = re.compile(r"--!?>")
-RAW_END = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in _RAW.split("|")}
+RAW_END = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE | re.ASCII) for name in _RAW.split("|")}
 # Named references need their semicolon here, but for the four that pages forget it on: "&copy=1" is a parameter.
 _REFERENCE = re.compile(
     r"&(?:#\d{1,7};?|#[xX][0-9a-fA-F]{1,6};?|[A-Za-z][A-Za-z0-9]{1,31};|(?:amp|lt|gt|quot)(?![=A-Za-z0-9]))"
@@ -28,7 +28,7 @@ def pattern(names: frozenset[str]) -> re.Pattern[str]:
     all_names = [*_RAW.split("|"), *sorted(names)]
     first = "".join(sorted({letter for name in all_names for letter in (name[0], name[0].upper())}))
     # most tags end at their first letter, before any name is tried
-    return re.compile(rf"<(?=[!{first}])(?:(!--)|({'|'.join(all_names)})(?=[\s/>]))", re.IGNORECASE)
+    return re.compile(rf"<(?=[!{first}])(?:(!--)|({'|'.join(all_names)})(?=[\s/>]))", re.IGNORECASE | re.ASCII)
 
 
 def tags(page: str, wanted: re.Pattern[str]) -> Iterator[tuple[str, dict[str, str], int]]:
