@@ -7,7 +7,6 @@ gzip (level 4). Refuses to write a header value that holds a line break.
 
 import re
 import zlib
-from base64 import b32encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +19,8 @@ IDENTICAL = "http://netpreserve.org/warc/1.1/revisit/identical-payload-digest"
 NOT_MODIFIED = "http://netpreserve.org/warc/1.1/revisit/server-not-modified"
 OPT_OUTS = "WARC-X-Opt-Outs"  # an extension field: what robots.txt and tdmrep.json said of this address
 LEVELS = {"gz": 4, "zst": 3}
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"  # RFC 4648, section 6
+_PAIRS = [one + two for one in _LETTERS for two in _LETTERS]  # base64.b32encode takes longer than the digest
 EMPTY = "sha1:3I42H3S6NNFQ2MSVX7XZKYAYSCX5QBYJ"  # the digest of no bytes
 _BREAK = re.compile(r"[\r\n\0]")
 
@@ -84,7 +85,8 @@ def records(fetch: Fetch, earlier: Earlier | None = None) -> tuple[bytes, bytes,
     head, body = _parts(fetch.response)
     payload = earlier.payload_digest if earlier else digest(body)
     kind, block = ("revisit", head) if earlier else ("response", fetch.response)
-    answer = record_id(kind, fetch.url, fetch.date, fetch.response)
+    sums = digest(fetch.request), digest(block)
+    answer = record_id(kind, fetch.url, fetch.date, sums[1].encode())
     shared = {"WARC-Target-URI": fetch.url, "WARC-IP-Address": fetch.ip, "WARC-Warcinfo-ID": fetch.info}
     sent_body = _parts(fetch.request)[1]
     asked = shared | {"WARC-Concurrent-To": answer, "WARC-Payload-Digest": digest(sent_body) if sent_body else EMPTY}
@@ -96,11 +98,11 @@ def records(fetch: Fetch, earlier: Earlier | None = None) -> tuple[bytes, bytes,
             "WARC-Refers-To-Target-URI": earlier.url,
             "WARC-Refers-To-Date": earlier.date,
         }
-    sent = record_id("request", fetch.url, fetch.date, fetch.request)
+    sent = record_id("request", fetch.url, fetch.date, sums[0].encode())
     http = "application/http; msgtype="
     return (
-        record("request", sent, fetch.date, http + "request", fetch.request, asked),
-        record(kind, answer, fetch.date, http + "response", block, got | dict(fetch.more or {})),
+        record("request", sent, fetch.date, http + "request", fetch.request, asked, sums[0]),
+        record(kind, answer, fetch.date, http + "response", block, got | dict(fetch.more or {}), sums[1]),
         payload,
     )
 
@@ -133,10 +135,12 @@ def warcinfo_id(about: Mapping[str, str], *, date: str, filename: str) -> str:
     return record_id("warcinfo", filename, date, repr(sorted(about.items())).encode())
 
 
-def record(kind: str, ident: str, date: str, mime: str, block: bytes, fields: Mapping[str, str | None]) -> bytes:
-    """One WARC/1.1 record, uncompressed."""
+def record(
+    kind: str, ident: str, date: str, mime: str, block: bytes, fields: Mapping[str, str | None], known: str = ""
+) -> bytes:
+    """One WARC/1.1 record, uncompressed. `known`: the digest of the block, where somebody has it."""
     head: dict[str, str | None] = {"WARC-Type": kind, "WARC-Record-ID": ident, "WARC-Date": date, **fields}
-    head |= {"WARC-Block-Digest": digest(block), "Content-Type": mime, "Content-Length": str(len(block))}
+    head |= {"WARC-Block-Digest": known or digest(block), "Content-Type": mime, "Content-Length": str(len(block))}
     given = {name: value for name, value in head.items() if value is not None}
     _safe("".join(given.values()))
     lines = "".join([f"{name}: {value}\r\n" for name, value in given.items()])
@@ -145,7 +149,8 @@ def record(kind: str, ident: str, date: str, mime: str, block: bytes, fields: Ma
 
 def digest(data: bytes) -> str:
     """As WARC writes digests: sha1, base32."""
-    return "sha1:" + b32encode(sha1(data, usedforsecurity=False).digest()).decode()
+    number = int.from_bytes(sha1(data, usedforsecurity=False).digest(), "big")
+    return "sha1:" + "".join([_PAIRS[number >> bits & 1023] for bits in range(150, -10, -10)])
 
 
 def record_id(kind: str, url: str, date: str, payload: bytes) -> str:
