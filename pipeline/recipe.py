@@ -54,9 +54,9 @@ from tundish.stages.vet import Vet
 STAGES: dict[str, type[Stage]] = {
     c.__name__: c
     for c in (
-        Crawl, Ingest, CommonCrawl, Outlinks, Read, Extract, Gather, Identify, Vet, Judge, Lines, Repeated, Substrings,
-        Mask, Sign, Refine, Deduplicate, Decontaminate, Index, Corpus, Tokenize, Pretrain, Finetune, Teach, Rate, Estimate, Perplex, Bucket,
-        Grade,
+        Crawl, Ingest, CommonCrawl, Outlinks, Read, Extract, Gather, Identify, Vet, Judge, Lines, Repeated,
+        Substrings, Mask, Sign, Refine, Deduplicate, Decontaminate, Index, Corpus, Tokenize, Pretrain, Finetune,
+        Teach, Rate, Estimate, Perplex, Bucket, Grade,
     )
 }  # fmt: skip
 
