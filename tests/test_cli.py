@@ -52,7 +52,11 @@ kept: {{Refine: {{documents: documents, quality: quality, rules: {rules}}}}}
         ("a: {Read: {files: [nowhere.txt]}}", [], "'nowhere.txt' matches no"),
         ("a: {Ingest: {archives: ['nowhere/*.warc.gz']}}", [], "matches no file"),
         ("a: {Ingest: {archives: ['quux://bucket/a.warc.gz']}}", [], "cannot read the URI 'quux://bucket/a.warc.gz'"),
-        (f"a: {{Crawl: {{seeds: ['ftp://heron.example'], agent: '{AGENT}', as_of: '2026-11-21'}}}}", [], "ftp://heron.example"),
+        (
+            f"a: {{Crawl: {{seeds: ['ftp://heron.example'], agent: '{AGENT}', as_of: '2026-11-21'}}}}",
+            [],
+            "ftp://heron.example",
+        ),
         ("a: {Crawl: {seeds: ['http://heron.example/'], agent: bot, as_of: '2026-11-21'}}", [], "agent"),
         ("a: {Read: {files: [x.txt]}}", ["--set", "Sign.bands=1"], "which the recipe does not use"),
         ("a: {Read: {files: [x.txt]}}", ["--wire", "heron"], "--wire 'heron' is not understood"),
