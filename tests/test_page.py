@@ -48,7 +48,7 @@ def test_page_text_and_decision_stand_side_by_side(root: str, tmp_path: Path) ->
     shown = Path(uri).read_text(encoding="utf-8")
     frame = html.unescape(shown.partition('srcdoc="')[2].partition('"></iframe>')[0])
     assert frame.endswith(BODY)
-    assert frame.startswith("<!doctype html><meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';")
+    assert frame.startswith('<!doctype html><meta http-equiv="Content-Security-Policy" content="default-src \'none\';')
     assert "<iframe sandbox title=" in shown  # allows no script, no form, no navigation
     assert shown.count("<script") == 0  # that of the archived page is inside the frame's attribute, escaped
     assert "The reeds bend &amp; rise again." in shown

@@ -325,7 +325,7 @@ def test_stopped_at_every_item_of_work_it_goes_on_to_the_same_bytes(tmp_path: Pa
     pattern = write(tmp_path / "in", corpus(3, 24))
     whole = Stopping(left=1000)
     _, alone = told(pattern, tmp_path / "alone", cluster=whole)
-    assert len({*whole.seen}) == 6, "Read, and five steps"
+    assert len({*whole.seen}) == 7, "Read with its cuts, and five steps"
     for item in range(3, len(whole.seen)):
         root = tmp_path / f"root-{item}"
         with pytest.raises(Stopped):
