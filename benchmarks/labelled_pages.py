@@ -86,3 +86,14 @@ def f1(ours: str, theirs: str) -> float:
     a, b = Counter(words(ours)), Counter(words(theirs))
     common = sum((a & b).values())
     return 2 * common / (sum(a.values()) + sum(b.values())) if common else float(not a and not b)
+
+
+def snippet_pages(folder: Path) -> Iterator[tuple[Labelled, list[str], list[str]]]:
+    """Pages of a folder laid out like web-trafilatura, with the snippets a text must hold and those it must not."""
+    rows = {row["file"].rpartition("/")[2]: row for row in gold(folder)}
+    with tarfile.open(fileobj=io.BytesIO(opened(folder / "html.tar.zst"))) as archive:
+        for member in archive:
+            row = rows.get(member.name.rpartition("/")[2])
+            if row:
+                html = decode(archive.extractfile(member).read(), row.get("declared_charset")).text
+                yield Labelled(html, "", row.get("url"), "page", "", row), row["with"], row["without"]

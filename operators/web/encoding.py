@@ -78,13 +78,14 @@ def _labelled(body: bytes, declared: str | None) -> list[tuple[str, str]]:
 
 def _by_bytes(body: bytes, labels: list[tuple[str, str]]) -> Decoded | None:
     """UTF-8, if what is not ASCII can only be that; else None."""
-    name, how = labels[0] if labels else ("", "")
-    sequences = sum(1 for _, _ in zip(range(CHANCE), _SEQUENCE.finditer(body), strict=False))
-    if not sequences or (name in MULTIBYTE - {"utf-8"} and sequences < CHANCE):
-        return None
     text = _strict(body, "utf-8")
-    if text is None:
+    if text is None or len(text) == len(body):  # no UTF-8, or nothing but ASCII
         return None
+    name = labels[0][0] if labels else ""
+    if name in MULTIBYTE - {"utf-8"} and len(body) - len(text) < 3 * CHANCE:  # few enough to be counted
+        sequences = sum(1 for _, _ in zip(range(CHANCE), _SEQUENCE.finditer(body), strict=False))
+        if sequences < CHANCE:
+            return None
     how = next((how for name, how in labels if name == "utf-8"), "utf-8")
     return Decoded(text, "utf-8", how, 0)
 

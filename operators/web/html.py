@@ -1,117 +1,153 @@
-"""The main text of an HTML page: cheap guard, then the cascade Resiliparse -> trafilatura.
+"""An HTML page as a document: its main text, and what it says of itself.
 
-Promises: the same text on every machine; a page that would cost a parser too much is refused before parsing. Costs
-about 15 ms a page of 280 KB (half of it the guard), 150 ms for the one in ten that needs trafilatura. Refuses with
-`Unextractable` and a reason to count by. The cascade and its 0.2 were found on WCXB (Foley 2026): F1 .864 on 511
-held-out pages, where trafilatura alone has .863 at three times the cost and Resiliparse alone .802.
+`fast` looks at the page once, by its own blocks (main_text), and builds no tree of a library: nothing in a page can
+make it slow or deep. `best` asks Resiliparse and trafilatura too and looks again; `cascade` does so for the pages whose
+first look promises little. A page that would cost a parser in C too much (`guard`) is looked at once, whatever was
+asked.
+
+Promises: the same text on every machine. Costs about 4 ms a page of 200 KB in `fast`, 70 ms in `best`; what each is
+worth is in benchmarks/RESULTS.md and docs/extraction.md. Refuses with `Unextractable` and a reason to count by.
 """
 
+import html as references
+import json
 import re
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
-import trafilatura
-from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.html import HTMLTree
+import numpy as np
 
+from tundish.operators.web.elements import NAMES, SCRIPT, TAG
+from tundish.operators.web.features import GROUPS
 from tundish.operators.web.guard import verdict
-from tundish.operators.web.tags import pattern, tags, title_of
+from tundish.operators.web.main_text import Choice, Page, first_look, learnt, other_texts, page_of, second_look
+from tundish.operators.web.metadata import JSON_BYTES, Metadata, metadata
+from tundish.operators.web.render import markdown_of, text_of
+from tundish.operators.web.tags import attributes_at
 
-MAIN_SHARE = 0.2  # of all text: below it the main part was probably missed
-SLOW_ANGLES = 20_000  # "<" of a page that trafilatura may see: 100,000 flat paragraphs cost it 12 s
+How = Literal["fast", "cascade", "best"]
+Form = Literal["text", "markdown"]
 
-_WANTED = pattern(frozenset({"meta", "time"}))
-_DATED = frozenset(
-    {"article:published_time", "datepublished", "date", "dc.date", "dc.date.issued", "dcterms.created", "pubdate"}
-)
-_DAY = re.compile(r"\s*((?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))(?!\d)")
-_JSON_DAY = re.compile(r'"datePublished"\s{0,9}:\s{0,9}"([^"]{10,40})"')
-_BLANK = re.compile(r"[^\S\n]*\n\s*")
+SURE = 0.62  # expected F1 of a first look that `cascade` is content with: it looks again at one page in twenty
+BYTES = 16_000_000  # of a page; a larger one is no text to be read
+TAGS = 200_000  # a block takes 1 KB while a page is looked at
+LITTLE = 250  # characters of a text that may stand for a page whose words are in its scripts
+LINKS = 1000  # links of a page that are told
+_ARTICLE = re.compile(rb'"articleBody"\s{0,9}:\s{0,9}"')
+_BLOCK_TAG = re.compile(r"</?(?:p|div|br|li|ul|ol|tr|h[1-6])\b[^<>]{0,500}>", re.I)
+_TAG = re.compile(r"</?[a-z][^<>]{0,500}>", re.I)
+_A = TAG["a"]
+_SHAPED = np.uint32(sum(1 << GROUPS.index(name) for name in ("pre code", "td", "th")))
 
 
 class Unextractable(ValueError):
-    """A page without text to be had. `reason`: empty, too_large, too_many_tags, too_many_attributes, too_deep,
-    parser_error or no_text."""
+    """A page without text to be had. `reason`: empty, too_large, too_many_tags or no_text."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
 
 
+class Link(NamedTuple):
+    """A link in the main text: its address as written, and its words."""
+
+    href: str
+    text: str
+
+
 @dataclass(frozen=True)
 class Extracted:
-    """`text`: paragraphs, one a line. `date`: of publication as the page says, YYYY-MM-DD. `how`: by which library."""
+    """`text`: paragraphs, one a line, or Markdown. `how`: `first` or `second` look, `guarded` (a first look, because a
+    parser would have choked), `json-ld` (the body its metadata state). `expected`: F1 that the look expects of itself.
+    `about`: all that it says of itself."""
 
     text: str
     title: str | None
     date: str | None
     how: str
+    expected: float
+    about: Metadata
+    links: tuple[Link, ...] = ()
 
 
-def extract(html: str, url: str | None = None) -> Extracted:
-    """Main text of a page. Raises `Unextractable`.
+def extract(
+    html: str, url: str | None = None, *, how: How = "cascade", form: Form = "text", links: bool = False
+) -> Extracted:
+    """Main text of a page and what it says of itself. `links`: also those in the main text. Raises `Unextractable`.
 
     >>> extract("<title>Tide</title><article><p>The sea rises twice a day.</p></article>").text
     'The sea rises twice a day.'
     """
-    if not html.strip():
+    if not html or html.isspace():
         raise Unextractable("empty", "the page holds nothing but white space")
-    if (reason := verdict(html)) is not None:
-        raise Unextractable(
-            reason, f"a page of {len(html)} characters and {html.count('<')} tags is not parsed: {reason}"
-        )
-    title, date = _head(html)
-    text, how = _cascade(html, url)
+    raw = html.encode("utf-8", "replace")
+    if len(raw) > BYTES:
+        raise Unextractable("too_large", f"the page has {len(raw)} bytes; at most {BYTES} are read")
+    if (angles := raw.count(b"<")) > TAGS:
+        raise Unextractable("too_many_tags", f"the page has {angles} tags or so; at most {TAGS} are read")
+    page = page_of(raw, learnt())
+    choice, told = _chosen(html, url, page, how)
+    about = metadata(page.blocks.outline, raw)
+    text = _written(page, choice.chosen, form)
+    stated = _article_body(page) if len(text) < LITTLE else ""
+    if len(stated) > 2 * len(text):
+        text, told = stated, "json-ld"
     if not text:
         raise Unextractable("no_text", "the page has markup and no text")
-    return Extracted(text, title, date, how)
+    found = _links(page, choice.chosen) if links and told != "json-ld" else ()
+    return Extracted(text, about.title, about.date, told, choice.expected, about, found)
 
 
-def _cascade(html: str, url: str | None) -> tuple[str, str]:
-    try:
-        tree = HTMLTree.parse(html)
-        main = _lines(extract_plain_text(tree, main_content=True, alt_texts=False))
-        whole = _lines(extract_plain_text(tree, main_content=False, alt_texts=False))
-    except Exception as error:  # a parser's failure on one page, whatever its type, is that page's
-        raise Unextractable("parser_error", f"Resiliparse: {error}") from error
-    if len(main) >= MAIN_SHARE * len(whole) or html.count("<") > SLOW_ANGLES:
-        return (main, "resiliparse")
-    other = _trafilatura(html, url)
-    return (other, "trafilatura") if len(other) > len(main) else (main, "resiliparse")
+def _written(page: Page, chosen: np.ndarray, form: Form) -> str:
+    if form == "markdown":
+        return markdown_of(page.blocks, chosen, page.raw)
+    shaped = (page.stand.above[page.blocks.element] & _SHAPED) != 0
+    return text_of(page.blocks, chosen, page.raw, shaped)
 
 
-def _trafilatura(html: str, url: str | None) -> str:
-    """Its text, or nothing where it fails (MemoryError on a huge colspan, lxml errors on NULs)."""
-    try:
-        return _lines(trafilatura.extract(html, url=url, include_comments=True, include_tables=True) or "")
-    except Exception:
-        return ""
+def _chosen(html: str, url: str | None, page: Page, how: How) -> tuple[Choice, str]:
+    known = learnt()
+    first = first_look(page, known)
+    if how == "fast" or (how == "cascade" and first.expected >= SURE):
+        return first, "first"
+    if verdict(html) is not None:
+        return first, "guarded"
+    return second_look(page, known, other_texts(html, url)), "second"
 
 
-def _lines(text: str) -> str:
-    """One paragraph a line: no blank lines, no white space at the ends of lines."""
-    return _BLANK.sub("\n", text).strip()
+def _article_body(page: Page) -> str:
+    """The text that JSON-LD states as the body of an article (schema.org articleBody); pages of scripts have it there
+    alone."""
+    for tag, _, start, end in page.blocks.outline.notes.T.tolist():
+        if tag != SCRIPT or end - start > JSON_BYTES:
+            continue
+        if found := _ARTICLE.search(page.raw, start, end):
+            try:
+                body, _ = json.JSONDecoder(strict=False).raw_decode(
+                    page.raw[found.end() - 1 : end].decode("utf-8", "replace")
+                )
+            except ValueError:
+                continue
+            body = _TAG.sub("", _BLOCK_TAG.sub("\n", body))
+            body = references.unescape(body).encode("utf-8", "replace").decode()
+            return "\n".join(line for part in body.split("\n") if (line := " ".join(part.split())))
+    return ""
 
 
-def _head(html: str) -> tuple[str | None, str | None]:
-    """Title and date as the page states them: first title element, first dated meta, time element or JSON-LD."""
-    title = date = None
-    for name, attributes, end in tags(html, _WANTED):
-        if name == "title" and title is None:
-            title = title_of(html, end) or None
-        elif date is None and name in ("meta", "time"):
-            date = _date_in(name, attributes)
-    if date is None and (found := _JSON_DAY.search(html)):
-        date = _day(found[1])
-    return title, date
-
-
-def _date_in(name: str, attributes: dict[str, str]) -> str | None:
-    if name == "time":
-        return _day(attributes.get("datetime", "")) if "pubdate" in attributes or "itemprop" in attributes else None
-    label = attributes.get("property") or attributes.get("name") or attributes.get("itemprop") or ""
-    return _day(attributes.get("content", "")) if label.strip().lower() in _DATED else None
-
-
-def _day(value: str) -> str | None:
-    found = _DAY.match(value)
-    return found[1] if found else None
+def _links(page: Page, chosen: np.ndarray) -> tuple[Link, ...]:
+    """Links of the blocks that were taken, in page order."""
+    tree, blocks = page.blocks.outline, page.blocks
+    kept = chosen[blocks.of_piece] if len(blocks) else np.zeros(0, bool)
+    first, last = tree.spans[0], tree.spans[1]
+    inside = np.concatenate([[0], np.cumsum(kept)])
+    found = []
+    for element in np.flatnonzero((tree.tags == _A) & (inside[last] > inside[first])).tolist():
+        start = int(tree.spans[3][element])
+        attributes, _ = attributes_at(page.raw[start : start + 8192].decode("utf-8", "replace"), len(NAMES[_A]) + 1)
+        if href := attributes.get("href", "").strip():
+            pieces = (tree.pieces[:2, piece] for piece in range(first[element], last[element]))
+            words = b" ".join(page.raw[a:b] for a, b in pieces).decode("utf-8", "replace")
+            found.append(Link(href, " ".join(references.unescape(words).split())))
+        if len(found) == LINKS:
+            break
+    return tuple(found)
