@@ -18,9 +18,13 @@ from tundish.stages.stage import Place
 
 DATE = "2026-11-21T09:30:00Z"
 ASKED = b"GET / HTTP/1.1\r\nHost: heron.example\r\n\r\n"
-GOOD = "<title>Tide {n}</title><meta name=author content=Imke><html lang=en><article>" + "".join(
-    f"<p>Paragraph {n} says that the sea comes twice a day, and that the <a href=/harbour>harbour</a> waits for it.</p>"
-    for n in range(4)
+GOOD = (
+    "<title>Tide {n}</title><meta name=author content=Imke><html lang=en><article>"
+    + "".join(
+        f"<p>Paragraph {n} says that the sea comes twice a day, that the <a href=/harbour>port</a> waits for it.</p>"
+        for n in range(4)
+    )
+    + "</article>"
 )
 
 
@@ -75,7 +79,7 @@ def test_documents_and_what_pages_say_of_themselves(tmp_path: Path) -> None:
     assert [p["id"] for p in pages] == [d["id"] for d in documents]
     assert (pages[0]["author"], pages[0]["said_language"]) == ("Imke", "en")
     assert pages[1]["licence"] == "https://creativecommons.org/licenses/by-sa/4.0/"
-    assert pages[0]["links"][0] == {"url": "http://heron.example/harbour", "text": "harbour"}
+    assert pages[0]["links"][0] == {"url": "http://heron.example/harbour", "text": "port"}
     assert pages[2]["links"] == []
     assert 0 < pages[0]["expected"] <= 1.1
 
@@ -90,9 +94,12 @@ def test_what_the_site_said_of_its_use_reaches_the_document(tmp_path: Path) -> N
 
 
 def test_markdown_on_request(tmp_path: Path) -> None:
-    page = GOOD.format(n=0).replace("<article>", "<article><h1>The tide</h1>") + "<pre>x = 1\n  y</pre>"
+    items = "".join(f"<li>Item {n} of the list says when the harbour is open, and for whom it is." for n in range(3))
+    page = GOOD.format(n=0).replace("</article>", "") + f"<ul>{items}</ul></article>"
     [document], _, _ = extracted(tmp_path, archive(tmp_path, [answer(page.encode())]), format="markdown")
-    assert document["text"].startswith("# The tide\n\nParagraph 0")
+    assert "waits for it.\n\nParagraph 1" in document["text"]
+    assert "\n\n- Item 0 of the list" in document["text"]
+    assert "for whom it is.\n- Item 2" in document["text"]
 
 
 def test_a_page_that_takes_too_long_or_too_much_costs_itself(tmp_path: Path) -> None:
