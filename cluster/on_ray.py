@@ -62,6 +62,12 @@ def first_own(trace: str) -> str:
     return named[0] if named else ""
 
 
+def _without_largest_node() -> float:
+    """CPUs of the cluster less those of its largest node; of a single node all."""
+    cpus = sorted(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+    return float(sum(cpus[:-1]) or cpus[-1])
+
+
 @dataclass
 class OnRay:
     """`address=None` starts a Ray in this machine; else joins the one there. Use as a context manager."""
@@ -140,14 +146,14 @@ class OnRay:
     def attend(
         self, stage: str, make: Callable[[int], Keeper], *, parts: int, stop: Callable[[list[Status]], bool]
     ) -> list[Any]:
-        """Named actors with unlimited restarts, one a part; a restarted keeper goes on from what it had committed."""
+        """Named actors with unlimited restarts, one a part, on as many nodes as there are; a restarted keeper goes on
+        from what it had committed. They claim what is left without the largest node, so that they outlive any one."""
         run = f"{stage}-{os.getpid()}-{int(time.time())}"
-        share = max(0.01, min(1.0, 0.9 * self.workers / parts))
+        share = max(0.01, min(1.0, 0.9 * _without_largest_node() / parts))
         names = [f"{run}-{part}" for part in range(parts)]
-        actors = [
-            KeeperActor.options(name=name, num_cpus=share).remote(ray.cloudpickle.dumps(make), part, names)
-            for part, name in enumerate(names)
-        ]
+        spread = KeeperActor.options(num_cpus=share, scheduling_strategy="SPREAD")
+        packed = ray.cloudpickle.dumps(make)
+        actors = [spread.options(name=name).remote(packed, part, names) for part, name in enumerate(names)]
         working = [actor.work.remote() for actor in actors]
         before: list[Status] | None = None
         try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from tundish.cluster import store
 from tundish.cluster.digests import cache
 from tundish.operators.text import warm
+from tundish.stages.extract_page import Extraction
 
 NAME = "lid.176.ftz"
 SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
@@ -27,6 +28,7 @@ def main() -> None:
     fetched()
     print("compiling the text kernels (a minute, once) ...", flush=True)
     warm.everything()
+    Extraction("cascade", "text", links=False).warm()
 
 
 def fetched() -> None:

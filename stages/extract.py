@@ -61,7 +61,7 @@ class Extract(Stage):
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {"archives": ("payload",)}
 
     archives: Stage
-    how: Literal["fast", "cascade", "best"] = "cascade"
+    how: Literal["fast", "cascade", "best"] = "fast"
     format: Literal["text", "markdown"] = "text"
     links: bool = False
     seconds: float = 10.0

@@ -81,7 +81,7 @@ class Extraction:
         decoded = encoding.decode(payload, encoding.charset_of(headers.get("content-type")))
         if decoded.replaced > BAD_SHARE * max(1, len(decoded.text)):
             raise Refused("undecodable", f"{decoded.replaced} characters of {len(decoded.text)} as {decoded.encoding}")
-        page = self._page(decoded.text, url, mime, now)
+        page = self._page(decoded.text, decoded.utf8(payload), url, mime, now)
         site = (capture.get("opted") or "").split(BETWEEN)
         return {
             "content_digest": payload_digest(payload),
@@ -99,11 +99,11 @@ class Extraction:
             **_told(page, url, headers),
         }
 
-    def _page(self, text: str, url: str, mime: str, now: float | None) -> _Page:
+    def _page(self, text: str, raw: bytes, url: str, mime: str, now: float | None) -> _Page:
         if mime in TEXT:
             return _Page(text, "plain")
         try:
-            found = html.extract(text, url, how=self.how, form=self.format, links=self.links)
+            found = html.extract(text, url, how=self.how, form=self.format, links=self.links, raw=raw)
         except html.Unextractable as error:
             raise Refused(error.reason, str(error)) from None
         robots = [content for name, content in found.about.metas if name == "robots"]

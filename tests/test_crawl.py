@@ -3,10 +3,12 @@
 import gzip
 import io
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -16,7 +18,9 @@ from tundish.cluster.local import Local
 from tundish.cluster.shards import Dataset, opened
 from tundish.cluster.wire import Request, Response, Toy
 from tundish.operators.web.warc import Capture, captures
+from tundish.stages import crawl_turn
 from tundish.stages.crawl import Crawl
+from tundish.stages.crawl_visit import read
 from tundish.stages.stage import Place
 
 AGENT = "tundish-test/1 (+https://heron.example/bot)"
@@ -188,6 +192,25 @@ def test_sitemaps_lead_to_pages_nobody_links(tmp_path: Path) -> None:
     assert log(made)[at("/hidden")]["parent"] == at("/deep.xml.gz")
     assert log(made)[at("/deep.xml.gz")]["outcome"] == "sitemap"
     assert stored(run(web, tmp_path, sitemaps=False)) == [at()]
+
+
+def test_a_large_sitemap_is_read_beside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile one takes seconds, in which the other hosts of the keeper want their turn."""
+    threads: dict[str, str] = {}
+
+    def spied(answer: Response, *rest: Any) -> Any:
+        threads[answer.url] = threading.current_thread().name
+        return read(answer, *rest)
+
+    monkeypatch.setattr(crawl_turn, "read", spied)
+    urls = "".join(f"<url><loc>{at(f'/{n}')}</loc></url>" for n in range(3))
+    large = f"<urlset><!--{'-' * crawl_turn.LARGE}-->{urls}</urlset>".encode()
+    xml = (("Content-Type", "text/xml"),)
+    web: Pages = {at(): page(), at("/sitemap.xml"): Response("", 200, xml, large)}
+    made = run(web | {at(f"/{n}"): page(text=str(n)) for n in range(3)}, tmp_path)
+    assert stored(made) == [at(), at("/0"), at("/1"), at("/2")]
+    main = threading.current_thread().name
+    assert threads[at()] == main != threads[at("/sitemap.xml")]
 
 
 def test_scope_is_the_domains_of_the_seeds_and_the_hosts_named(tmp_path: Path) -> None:

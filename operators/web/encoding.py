@@ -54,6 +54,16 @@ class Decoded:
     how: str
     replaced: int
 
+    def utf8(self, body: bytes) -> bytes:
+        """The text in UTF-8; without encoding it, where the body it was read from is that.
+
+        >>> decode(b"\xef\xbb\xbfB").utf8(b"\xef\xbb\xbfB")
+        b'B'
+        """
+        if self.encoding != "utf-8" or self.replaced:
+            return self.text.encode("utf-8", "replace")
+        return body[len(_BOMS[0][0]) :] if self.how == "bom" else body
+
 
 def decode(body: bytes, declared: str | None = None) -> Decoded:
     """Text of a page; `declared` is the label of its HTTP header (see `charset_of`).

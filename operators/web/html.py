@@ -71,16 +71,23 @@ class Extracted:
 
 
 def extract(
-    html: str, url: str | None = None, *, how: How = "cascade", form: Form = "text", links: bool = False
+    html: str,
+    url: str | None = None,
+    *,
+    how: How = "fast",
+    form: Form = "text",
+    links: bool = False,
+    raw: bytes | None = None,
 ) -> Extracted:
-    """Main text of a page and what it says of itself. `links`: also those in the main text. Raises `Unextractable`.
+    """Main text of a page and what it says of itself. `links`: also those in the main text. `raw`: the page in UTF-8,
+    where it is at hand. Raises `Unextractable`.
 
     >>> extract("<title>Tide</title><article><p>The sea rises twice a day.</p></article>").text
     'The sea rises twice a day.'
     """
     if not html or html.isspace():
         raise Unextractable("empty", "the page holds nothing but white space")
-    raw = html.encode("utf-8", "replace")
+    raw = html.encode("utf-8", "replace") if raw is None else raw
     if len(raw) > BYTES:
         raise Unextractable("too_large", f"the page has {len(raw)} bytes; at most {BYTES} are read")
     if (angles := raw.count(b"<")) > TAGS:

@@ -93,7 +93,11 @@ def _with_siblings(page: Page, likely: np.ndarray, chosen: np.ndarray) -> np.nda
     tree, words = blocks.outline, blocks.counts[WORDS]
     kind = tree.parents[box].astype(np.int64) * 256 + tree.tags[box]
     prose = (words >= SENTENCE) & (blocks.counts[LINKED] < 0.5 * words)
-    return chosen | (np.isin(kind, kind[chosen & prose]) & prose & (likely > DOUBTFUL))
+    with_them = set(kind[chosen & prose].tolist())
+    maybe = np.flatnonzero(prose & (likely > DOUBTFUL) & ~chosen)
+    out = chosen.copy()
+    out[[block for block, one in zip(maybe.tolist(), kind[maybe].tolist(), strict=True) if one in with_them]] = True
+    return out
 
 
 def other_texts(html: str, url: str | None) -> list[str]:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from tundish.operators.web.elements import NAMES, SCRIPT, TAG, TITLE, TOLD
 from tundish.operators.web.opt_outs import METAS, meta
 from tundish.operators.web.outline import Outline
@@ -35,7 +37,6 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
 _COMMONS = re.compile(
     r"https?://(?:www\.)?creativecommons\.org/(licenses|publicdomain)/([a-z+-]{2,12})/(\d\.\d)?", re.I
 )
-_TOLD = (b"canonical", b"licen", b"author")  # what a link is asked for
 _ADDRESS = re.compile(r"https?://", re.I)
 _A, _LINK, _META, _TIME, _HTML = (TAG[name] for name in ("a", "link", "meta", "time", "html"))
 
@@ -85,8 +86,9 @@ def _with_rel(outline: Outline, page: bytes) -> Iterator[dict[str, str]]:
 
 
 def _asked(tag: bytes) -> bool:
+    """Whether a link may say something of interest."""
     low = tag.lower()
-    return any(word in low for word in _TOLD)
+    return b"canonical" in low or b"licen" in low or b"author" in low
 
 
 class _Said:
@@ -122,7 +124,7 @@ class _Said:
 
     def json_ld(self, raw: bytes) -> None:
         try:
-            found = json.loads(raw.decode("utf-8", "replace"), strict=False)
+            found = _json(raw)
         except (ValueError, RecursionError):
             return
         for thing in _things(found, NESTED):
@@ -156,6 +158,14 @@ class _Said:
             if one:
                 return licence(one) or _short(one)
         return next((found for one in self.metas.values() if (found := licence(one))), None)
+
+
+def _json(raw: bytes) -> Any:
+    """msgspec is five times as fast as json, which in turn bears line feeds inside strings."""
+    try:
+        return msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        return json.loads(raw.decode("utf-8", "replace"), strict=False)
 
 
 def licence(text: str) -> str | None:
