@@ -28,6 +28,12 @@ DEADLINE, CONNECT = 60.0, 10.0  # seconds for a whole fetch, and for reaching th
 GRACE, LEAST_RATE = 10.0, 1024  # seconds after which a body has to have come at this many bytes a second
 CHUNK = 1 << 16
 TRANSIENT = frozenset({"timeout", "refused", "unreachable", "disconnected", "dns"})  # worth another try
+# Not public, whatever the registries of this Python say: a service of Azure, 192.0.0.0/24 (Oracle's cloud has its
+# metadata there), site-local (RFC 3879), documentation (RFC 9637) and segment routing (RFC 9602) addresses, and
+# IPv4-compatible ones (RFC 4291, deprecated), which some systems connect to the IPv4 address inside.
+INNER = tuple(
+    map(ipaddress.ip_network, ("168.63.129.16/32", "192.0.0.0/24", "fec0::/10", "3fff::/20", "5f00::/16", "::/96"))
+)
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last four bytes
 
 Headers = tuple[tuple[str, str], ...]
@@ -198,10 +204,12 @@ def public_socket(info: Any) -> socket.socket:
 
 
 def public(address: str) -> bool:
-    """Whether an address is globally reachable (IANA special-purpose registries), and any IPv4 address inside it too.
+    """Whether an address is globally reachable (IANA special-purpose registries, `INNER`), and any IPv4 address inside.
 
     >>> public("93.184.216.34"), public("127.0.0.1"), public("169.254.169.254"), public("::ffff:10.0.0.1")
     (True, False, False, False)
+    >>> public("192.0.0.192"), public("168.63.129.16"), public("fec0::1"), public("::7f00:1")
+    (False, False, False, False)
     >>> public("64:ff9b::7f00:1"), public("2002:7f00:1::1"), public("fe80::1%eth0"), public("224.0.0.1")
     (False, False, False, False)
     """
@@ -219,6 +227,8 @@ def public(address: str) -> bool:
 
 
 def _global(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if any(address in one for one in INNER if one.version == address.version):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

@@ -18,7 +18,7 @@ however many there are. Refuses to open a frontier another keeper holds.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -284,10 +284,12 @@ class Frontier:
 
     # what goes out; called after a commit only
 
-    def letters(self) -> list[Letter]:
-        """The oldest batch for each part that has one."""
-        query = "SELECT min(batch), part, after, rows FROM outbox WHERE NOT sent GROUP BY part"
-        return [Letter(*told, json.loads(text)) for *told, text in self.db.execute(query).fetchall()]
+    def letters(self, besides: Collection[int] = ()) -> list[Letter]:
+        """The oldest batch for each part that has one, `besides` those."""
+        query = "SELECT min(batch), part FROM outbox WHERE NOT sent GROUP BY part"
+        wanted = [batch for batch, part in self.db.execute(query).fetchall() if part not in besides]
+        rows = (self.db.execute("SELECT batch, part, after, rows FROM outbox WHERE batch=?", (one,)) for one in wanted)
+        return [Letter(*told, json.loads(text)) for *told, text in (row.fetchone() for row in rows)]
 
     def delivered(self, letter: Letter, covered: int) -> None:
         """The owner has a batch; and those up to `covered` where no crash undoes it."""

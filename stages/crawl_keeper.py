@@ -27,9 +27,10 @@ from tundish.stages.crawl_edits import Scope
 from tundish.stages.crawl_frontier import Frontier
 from tundish.stages.crawl_home import Home
 from tundish.stages.crawl_manners import ACCEPTED, product
+from tundish.stages.crawl_post import AGAIN, Carrier, recovered
 from tundish.stages.crawl_rulebook import Rulebook
 from tundish.stages.crawl_scope import Found, Rules
-from tundish.stages.crawl_tables import FRONTIER, Host, Letter, Nearer
+from tundish.stages.crawl_tables import FRONTIER, Host, Nearer
 from tundish.stages.crawl_turn import Turns
 from tundish.stages.crawl_visit import named_again
 from tundish.stages.crawl_worth import Worth, heard
@@ -37,9 +38,7 @@ from tundish.stages.crawl_worth import Worth, heard
 FLYING = 256  # requests under way
 EVERY, SOON = 1.0, 0.05  # seconds until a commit: in the midst of work, at its end
 SHARED = 0.3  # seconds until a commit in the midst of work that other parts wait for
-PATIENCE = 1.0  # seconds before a batch is posted again
 CHECKPOINT = 600.0  # seconds between copies to where all nodes see them
-AGAIN = "again"  # a message: send anew what came after the batch named
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,8 @@ class Keeper:
         self.flying: set[asyncio.Task[None]] = set()
         self.tasks: list[asyncio.Task[None]] = []
         self.waiters: list[asyncio.Future[None]] = []
-        self.wake, self.posted, self.nearer = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.wake, self.nearer = asyncio.Event(), asyncio.Event()
+        self.carrier = Carrier(self.frontier, self._break)
         self.timer: asyncio.TimerHandle | None = None
         self.broken: BaseException | None = None
         self.closed = False
@@ -99,7 +99,7 @@ class Keeper:
         """Fetch until cancelled. Any error that is not a page's own ends the work."""
         self.wire = self.make_wire()
         self.tasks = [asyncio.create_task(task) for task in self._duties(post)]
-        self.posted.set()
+        self.carrier.posted.set()
         self.nearer.set()
         try:
             await asyncio.gather(*self.tasks)
@@ -112,7 +112,14 @@ class Keeper:
             await self._rest()
 
     def _duties(self, post: Post) -> tuple[Coroutine[Any, Any, None], ...]:
-        return self._launch(), self._send(post), self._tell_again(), self._heed(), self._save(), self._recover(post)
+        return (
+            self._launch(),
+            self.carrier.carry(post),
+            self._tell_again(),
+            self._heed(),
+            self._save(),
+            self._recover(post),
+        )
 
     async def receive(self, sender: int, batch: str, rows: list[Any]) -> dict[str, int]:
         """Take links of another part; returns when they are on disk: up to which batch no crash undoes it, or which was
@@ -120,7 +127,7 @@ class Keeper:
         self._alive()
         if batch == AGAIN:
             self.frontier.again(sender, rows[0])
-            self.posted.set()
+            self.carrier.posted.set()
             return {}
         after, number = map(int, batch.split("-"))
         if after > (last := self.frontier.last(sender)):
@@ -200,6 +207,7 @@ class Keeper:
         self.frontier.touched.add(host.id)
         ready = await self.turns.take(self.wire, host)
         host.ready = ready + (self.worth.pace(host.name) - 1) * self.rules.least_delay(host.name)
+        self.frontier.touched.add(host.id)  # again: a commit in the midst of the turn has taken it off
         soonest = self.frontier.soonest(host)
         self.held.discard(host.id)
         if soonest is not None:
@@ -270,30 +278,11 @@ class Keeper:
     def _commit(self) -> None:
         self.archive.sync()
         self.frontier.commit(self.archive.news())
-        self.posted.set()
+        self.carrier.posted.set()
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
-
-    async def _send(self, post: Post) -> None:
-        """Carry the outbox to its owners, batch by batch, until each has said that it has it."""
-        while True:
-            await self.posted.wait()
-            self.posted.clear()
-            while letters := self.frontier.letters():
-                await asyncio.gather(*(self._deliver(post, letter) for letter in letters))
-
-    async def _deliver(self, post: Post, letter: Letter) -> None:
-        try:
-            told = await post(letter.part, f"{letter.after}-{letter.batch}", letter.rows)
-        except Exception:  # the other is being restarted, or closed; the batch waits on disk
-            await asyncio.sleep(PATIENCE)
-            return
-        if "last" in told:  # the other was brought back from a checkpoint
-            self.frontier.again(letter.part, told["last"])
-        else:
-            self.frontier.delivered(letter, told["covered"])
 
     async def _save(self) -> None:
         """Copy what is committed to where all nodes see it, now and then, beside the work."""
@@ -305,14 +294,8 @@ class Keeper:
                 self._break(error)
 
     async def _recover(self, post: Post) -> None:
-        """After a checkpoint was brought back, the others send again what came since."""
-        for part in range(self.rules.parts) if self.forgetful else ():
-            while part != self.part:
-                try:
-                    await post(part, AGAIN, [self.frontier.last(part)])
-                    break
-                except Exception:  # it is being restarted, too
-                    await asyncio.sleep(PATIENCE)
+        if self.forgetful:
+            await recovered(post, self.frontier, self.part, self.rules.parts)
         self.forgetful = False
 
     # ends

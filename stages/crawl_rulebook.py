@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import dataclass, field
 from time import time
 
-from tundish.cluster.wire import Headers, Request, Unfetched, Wire
+from tundish.cluster.wire import Headers, Request, Response, Unfetched, Wire
 from tundish.operators.web import robots, urls
 from tundish.operators.web.message import undone
 from tundish.operators.web.opt_outs import FILE, FILE_OF_SITE, TRAINERS, Tdmrep, of_site
@@ -31,7 +31,8 @@ from tundish.stages.crawl_manners import (
 from tundish.stages.crawl_scope import HOPS, Found
 from tundish.stages.crawl_visit import canonical, lowered
 
-KEPT = 4096  # parsed files in memory
+KEPT = 4096  # parsed files in memory,
+KEPT_BYTES = 16 << 20  # and of what size before parsing, which makes ten times of it
 TDMREP = f"/.well-known/{FILE_OF_SITE}"
 LAST_GOOD = "#last-good"  # no origin has a fragment: the robots.txt of before it could not be had any more
 
@@ -86,19 +87,23 @@ class Rulebook:
 
     def __init__(self, frontier: Frontier, token: str, headers: Headers) -> None:
         self.frontier, self.token, self.headers = frontier, token, headers
+        self.agents = frozenset({token.lower(), *TRAINERS})
         self.known: dict[str, Standing] = {}
+        self.weight = 0
 
     def of(self, origin: str, now: float) -> Standing | None:
         """What an origin allows; None when it has to be asked first."""
         found = self.known.get(origin)
         if found is None:
-            if len(self.known) >= KEPT:
-                self.known.clear()
             row = self.frontier.robots(origin)
             found = None if row is None else self._standing(origin, row, now)
-            if found is None:
+            if row is None or found is None:
                 return None
+            if len(self.known) >= KEPT or self.weight > KEPT_BYTES:
+                self.known.clear()
+                self.weight = 0
             self.known[origin] = found
+            self.weight += len(row[1])
         return found if now - found.at < ROBOTS_AGE else None
 
     def _standing(self, origin: str, row: Row, now: float) -> Standing | None:
@@ -107,7 +112,7 @@ class Rulebook:
             return None
         if tries and (good := self._last_good(origin, now)) is not None:
             status, body, error, tries = good[0], good[1], "", 0
-        rules = robots.from_status(status, body)
+        rules = robots.from_status(status, body, self.agents)
         why = error or ("robots_unavailable" if tries else "")
         tdmrep = Tdmrep()
         if not why and self._tdmrep_wanted(rules, origin):
@@ -160,7 +165,7 @@ class Rulebook:
         if answered.failed:
             rests = pause(delay, tries - 1, busy=answered.status in BUSY, key=origin)
             return (rests if answered.wait is None else max(delay, answered.wait)), []
-        rules = robots.from_status(answered.status, answered.body)
+        rules = robots.from_status(answered.status, answered.body, self.agents)
         found = dict.fromkeys([*canonical(rules.sitemaps, f"{origin}/"), f"{origin}/sitemap.xml"])
         wished = rules.delay(self.token) or 0.0
         wait = max(delay, wished) if wished <= LONGEST_DELAY else delay
@@ -173,13 +178,23 @@ class Rulebook:
                 await asyncio.sleep(delay)
             try:
                 answer = await wire.fetch(Request(url, self.headers), cap=cap)
-                if not 300 <= answer.status < 400 or (to := answer.header("location")) is None:
-                    body, _ = undone(answer.body, lowered(answer), cap)
-                    wait = retry_after(answer.header("retry-after"), time())
-                    return Answered(answer.status, body if answer.status < 300 else b"", "", wait)
-                url = urls.canonical(to, url)
             except Unfetched as error:
                 return Answered(None, error=error.kind, final=not error.transient)
-            except ValueError:  # a body in no known coding, a redirect to no address
+            if not 300 <= answer.status < 400 or (to := answer.header("location")) is None:
+                return _answered(answer, cap)
+            try:
+                url = urls.canonical(to, url)
+            except ValueError:  # a redirect to no address leads to no file
                 return Answered(404)
         return Answered(404)
+
+
+def _answered(answer: Response, cap: int) -> Answered:
+    """What was sent; rules in a coding nobody can undo are rules that cannot be reached."""
+    wait = retry_after(answer.header("retry-after"), time())
+    if answer.status >= 300:
+        return Answered(answer.status, b"", "", wait)
+    try:
+        return Answered(answer.status, undone(answer.body, lowered(answer), cap)[0], "", wait)
+    except ValueError:
+        return Answered(None, wait=wait, final=True)

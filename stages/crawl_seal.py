@@ -121,12 +121,15 @@ def opened(home: Home, part: int, rules: Rules) -> Frontier:
 
 def take_back(frontier: Frontier, surplus: int) -> None:
     """Turn the newest captures into addresses over the budget; the archives end before them from now on."""
-    query = f"SELECT key, archive, offset, size FROM url WHERE {CAPTURED} ORDER BY archive DESC, offset DESC LIMIT ?"
+    query = (
+        f"SELECT key, archive, offset + length - size FROM url WHERE {CAPTURED} "
+        "ORDER BY archive DESC, offset DESC LIMIT ?"
+    )
     files = {name: [name, size, captures] for name, size, captures in frontier.archives()}
-    for key, name, _, size in frontier.db.execute(query, (max(0, surplus),)).fetchall():
+    for key, name, start in frontier.db.execute(query, (max(0, surplus),)).fetchall():
         frontier.db.execute(f"UPDATE url SET {UNASKED} WHERE key=?", (key,))
         frontier.stored -= 1
-        files[name][1] -= size
+        files[name][1] = start  # and not its size less: since a restart there may be a warcinfo record between two
         files[name][2] -= 1
     frontier.commit([(name, size, captures) for name, size, captures in files.values()])
 

@@ -117,8 +117,10 @@ class Turns:
         host.fails = 0
         wished = 0.0 if standing.spent(host.asked) else standing.delay  # what is left is settled without a request
         host.delay = delay = spacing(least, wished, answer.seconds, named=named)
-        if answer.status in RETRIED and row.tries + 1 < TRIES:
-            return self._again(row, host, answer, delay)
+        if answer.status in RETRIED:
+            delay = self._again(row, host, answer, delay)
+            if row.tries + 1 < TRIES:
+                return time.time() + delay
         if answer.status == 304 and known and earlier is None:  # what it refers to is gone: ask for the page itself
             forget(self.frontier.db, row.key)
             return time.time() + delay
@@ -144,7 +146,8 @@ class Turns:
         return again
 
     def _again(self, row: Waiting, host: Host, answer: Response, delay: float) -> float:
-        """Another try of a page that answered with 429 or 5xx; a host that says it is busy rests as a whole."""
+        """A page that answered with 429 or 5xx is tried again, unless this was the last try; gives the seconds its host
+        rests: one that says it is busy rests as long as it says, whatever becomes of the page."""
         at, busy = time.time(), answer.status in BUSY
         wished = retry_after(answer.header("retry-after"), at)
         times, least = row.tries, self.frontier.rules.least_delay(host.name)
@@ -152,8 +155,9 @@ class Turns:
             host.busy, host.busied = busy_again(host.busy, host.busied, at), at
             times = host.busy - 1
         wait = max(delay, pause(least, times, busy=busy, key=host.name) if wished is None else wished)
-        self.frontier.later(row, at + wait)
-        return at + (wait if busy else delay)
+        if row.tries + 1 < TRIES:
+            self.frontier.later(row, at + wait)
+        return wait if busy else delay
 
     # answers
 

@@ -21,6 +21,7 @@ from tundish.stages.crawl_manners import (
     PARKS,
     RETRIED,
     ROBOTS_STALE,
+    TRIES,
     allowance,
     busy_again,
     pause,
@@ -136,6 +137,25 @@ def test_a_busy_host_is_left_alone_as_long_as_it_asks(tmp_path: Path) -> None:
     first = [url for url, _ in toy.asked].index(at("/busy"))
     assert times[first + 1] - times[first] >= 0.99  # whatever was next
     assert stored(made) == [at(), at("/busy"), at("/z")]
+
+
+def test_a_host_rests_as_long_as_it_says_after_the_last_try_too(tmp_path: Path) -> None:
+    busy = Response("", 429, (("Retry-After", "1"),))
+    toy = Toy({at(): page("/busy"), at("/busy"): busy, at("/z"): page()})
+    made = run(toy, tmp_path, sitemaps=False, seeds=(at(), at("/z")), delays={"heron.example": 0.01})
+    times = [when for url, when in toy.asked if url == at("/busy")]
+    assert len(times) == TRIES
+    behind = [when for _, when in toy.asked if when > times[-1]]
+    assert all(when - times[-1] >= 0.99 for when in behind)
+    assert min(b - a for a, b in pairwise(times)) >= 0.99
+    assert fate(made)[at("/busy")] == ("error", "status_429")
+
+
+def test_a_robots_file_in_a_coding_nobody_knows_forbids(tmp_path: Path) -> None:
+    rules = Response("", 200, (("Content-Type", "text/plain"), ("Content-Encoding", "gzip")), b"\x1f\x8b\xff\xff\x00")
+    web: Pages = {at("/robots.txt"): rules, at(): page(), "http://kranich.test/": page()}
+    made = run(web, tmp_path, seeds=(at(), "http://kranich.test/"))
+    assert fate(made)[at()] == ("forbidden", "robots_unavailable")
 
 
 def test_failures_are_tried_again_and_given_up(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tundish.operators.web import robots
 from tundish.operators.web.patterns import matches, normal
 from tundish.operators.web.robots import ALLOW_ALL, DISALLOW_ALL, LIMIT, Robots, from_status
 
@@ -219,3 +220,19 @@ def test_any_bytes_give_rules(body: bytes) -> None:
 def test_normal_is_idempotent(path: str) -> None:
     path = path.encode("utf-8", "replace").decode()
     assert normal(normal(path)) == normal(path)
+
+
+def test_many_rules_for_many_names_are_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of 500 KB may give 25,000 rules to each of 15,000 names; only who is asked for gets them."""
+    read: list[str] = []
+    monkeypatch.setattr(robots, "normal", lambda path: read.append(path) or path)
+    body = b"".join(b"user-agent: a%d\n" % n for n in range(500)) + b"".join(b"disallow: /%d\n" % n for n in range(400))
+    found = Robots.parse(body)
+    assert len(found.sections) == 1
+    assert len(found.sections[0]) == 400
+    assert not found.allowed("a7", SITE + "/3")
+    assert found.allowed("other", SITE + "/3")
+    assert len(read) == 400
+    few = Robots.parse(b"user-agent: x\ndisallow: /\n" + body, {"a499"})
+    assert (list(few.named), [len(lines) for lines in few.sections]) == (["a499"], [0, 400])
+    assert not few.allowed("a499", SITE + "/399")

@@ -11,7 +11,7 @@ whole host or behind a path.
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -53,6 +53,7 @@ _KEYS = {
 RULES = frozenset({"allow", "disallow", "usage", "signal"})
 _WITH_PATH = re.compile(r"(/\S*)\s+(.*)", re.DOTALL)
 
+Line = tuple[str, str]  # what a line is about, and its value
 Rule = tuple[str, bool]  # a pattern, and whether it allows
 Stated = tuple[str, tuple[tuple[str, bool], ...]]  # a pattern, and what may be done with what lies there
 
@@ -115,35 +116,65 @@ def _starred(pattern: str) -> bool:
 
 @dataclass(frozen=True)
 class Robots:
-    """Groups by lower-case product token ("*" for all others) and the sitemaps a host names, in file order."""
+    """Sections of rules, which of them name which agent (lower-case product tokens; "*" for all others), what stands
+    before all of them, and the sitemaps a host names, in file order. A group is put together when it is asked for: a
+    file may give thousands of rules to thousands of names."""
 
-    groups: dict[str, Group]
+    sections: tuple[list[Line], ...] = ()
+    named: Mapping[str, list[tuple[int, int]]] = field(default_factory=dict)  # (section, line from which it holds)
+    loose: tuple[Line, ...] = ()
     sitemaps: tuple[str, ...] = ()
+    _known: dict[str, Group] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def parse(cls, body: bytes) -> "Robots":
-        drafts: dict[str, _Draft] = {}
+    def parse(cls, body: bytes, agents: Collection[str] | None = None) -> "Robots":
+        """Rules of a file. `agents`: lower-case names that will be asked for; rules of others are not kept."""
+        wanted = None if agents is None else {"*", *agents}
+        sections: list[list[Line]] = []
+        named: dict[str, list[tuple[int, int]]] = {}
         sitemaps: dict[str, None] = {}
-        loose = _Draft()  # what stands before all groups
-        current = [loose]
-        ruled = True  # a rule closes the list of agents; other lines do not (RFC 9309 section 2.2.4)
+        loose: list[Line] = []
+        current, ruled = loose, True  # a rule closes the list of agents; other lines do not (RFC 9309 section 2.2.4)
         for key, value in _records(body):
             if key == "agent":
                 if ruled:
-                    current, ruled = [], False
-                if name := _agent(value):
-                    current.append(drafts.setdefault(name, _Draft()))
+                    if not sections or sections[-1]:
+                        sections.append([])
+                    current, ruled = sections[-1], False
+                name = _agent(value)
+                if name and (wanted is None or name in wanted):
+                    places = named.setdefault(name, [])
+                    if not places or places[-1][0] != len(sections) - 1:
+                        places.append((len(sections) - 1, len(current)))
             elif key == "sitemap":
                 if len(sitemaps) < SITEMAPS:
                     sitemaps[value] = None
             else:
                 ruled = ruled or key in RULES
-                for draft in current:
+                current.append((key, value))
+        used = {section for places in named.values() for section, _ in places}
+        kept = tuple(lines if number in used else [] for number, lines in enumerate(sections))
+        stated = tuple(line for line in loose if line[0] in ("usage", "signal"))
+        if stated:  # statements of use before all groups: nobody means nobody by them
+            named.setdefault("*", [])
+        return cls(kept, named, stated, tuple(filter(None, sitemaps)))
+
+    @property
+    def groups(self) -> dict[str, Group]:
+        """All groups by name."""
+        return {name: self._made(name) for name in self.named}
+
+    def _made(self, name: str) -> Group:
+        if name not in self._known:
+            draft = _Draft()
+            for section, start in self.named[name]:
+                for key, value in self.sections[section][start:]:
                     draft.take(key, value)
-        if loose.usage or loose.signals:  # statements of use before all groups: nobody means nobody by them
-            drafts.setdefault("*", _Draft())
-        groups = {name: draft.joined(loose).done() for name, draft in drafts.items()}
-        return cls(groups, tuple(filter(None, sitemaps)))
+            before = _Draft()
+            for key, value in self.loose:
+                before.take(key, value)
+            self._known[name] = draft.joined(before).done()
+        return self._known[name]
 
     def allowed(self, agent: str, url: str) -> bool:
         """May `agent` (a product token, in any case) fetch this URL? robots.txt itself always.
@@ -181,11 +212,12 @@ class Robots:
         """Those of these agents that have a group of their own and must not fetch this URL: whom the host turns away
         by name."""
         path = path_of(url)
-        named = ((agent, self.groups.get(agent.lower())) for agent in agents)
-        return tuple(agent for agent, group in named if group is not None and not group.allowed(path))
+        named = (agent for agent in agents if agent.lower() in self.named)
+        return tuple(agent for agent in named if not self._made(agent.lower()).allowed(path))
 
     def _group(self, agent: str) -> Group | None:
-        return self.groups.get(_agent(agent)) or self.groups.get("*")
+        name = _agent(agent)
+        return self._made(name) if name in self.named else self._made("*") if "*" in self.named else None
 
 
 def _longest(stated: tuple[Stated, ...], path: str) -> dict[str, bool]:
@@ -246,7 +278,7 @@ def _rate(value: str) -> float | None:
     return int(found[2]) * _SECONDS[found[3].lower()] / int(found[1]) if found and int(found[1]) else None
 
 
-def _records(body: bytes) -> Iterator[tuple[str, str]]:
+def _records(body: bytes) -> Iterator[Line]:
     """(what, value) of the lines that mean something."""
     body = body[:LIMIT]
     if body[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -268,17 +300,17 @@ def _agent(value: str) -> str:
     return "*" if value.startswith("*") else ""
 
 
-ALLOW_ALL = Robots({})
+ALLOW_ALL = Robots()
 DISALLOW_ALL = Robots.parse(b"User-agent: *\nDisallow: /")
 
 
-def from_status(status: int | None, body: bytes) -> Robots:
+def from_status(status: int | None, body: bytes, agents: Collection[str] | None = None) -> Robots:
     """Rules from how robots.txt was answered (RFC 9309 section 2.3.1); `status` None: it could not be reached.
 
     2xx: its rules. 4xx, and redirects that lead nowhere: no rules. 429, 5xx, unreachable: nothing is allowed, for now.
     """
     if status is not None and 200 <= status < 300:
-        return Robots.parse(body)
+        return Robots.parse(body, agents)
     if status is not None and 300 <= status < 500 and status != 429:
         return ALLOW_ALL
     return DISALLOW_ALL
