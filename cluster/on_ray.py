@@ -12,7 +12,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -151,14 +151,16 @@ class OnRay:
         run = f"{stage}-{os.getpid()}-{int(time.time())}"
         share = max(0.01, min(1.0, 0.9 * _without_largest_node() / parts))
         names = [f"{run}-{part}" for part in range(parts)]
-        spread = KeeperActor.options(num_cpus=share, scheduling_strategy="SPREAD")
-        packed = ray.cloudpickle.dumps(make)
-        actors = [spread.options(name=name).remote(packed, part, names) for part, name in enumerate(names)]
+        packed, claims = ray.cloudpickle.dumps(make), {"num_cpus": share, "scheduling_strategy": "SPREAD"}
+        actors = [
+            KeeperActor.options(name=name, **claims).remote(packed, part, names) for part, name in enumerate(names)
+        ]
         working = [actor.work.remote() for actor in actors]
         before: list[Status] | None = None
+        looked = _Looked(actors)
         try:
             while True:
-                now = ray.get([actor.status.remote() for actor in actors])
+                now = looked.now()
                 if ended := ray.wait(working, num_returns=len(working), timeout=0)[0]:
                     ray.get(ended)
                 done, queued = sum(s.done for s in now), sum(s.queued for s in now)
@@ -180,6 +182,29 @@ class OnRay:
             fn(0, 1, lambda row: None)
             return
         run_gang(stage, fn, size=size, cpus=self.workers, scratch=self.scratch, watch=self.watch)
+
+
+class _Looked:
+    """The last that was heard of each keeper; one that does not answer, because it is being restarted, is not idle."""
+
+    def __init__(self, actors: Sequence[Any]) -> None:
+        self.actors = actors
+        self.asked: dict[int, Any] = {}
+        self.heard = [Status(idle=False)] * len(actors)
+
+    def now(self) -> list[Status]:
+        """After half a second at most."""
+        for part, actor in enumerate(self.actors):
+            if part not in self.asked:
+                self.asked[part] = actor.status.remote()
+        ray.wait(list(self.asked.values()), num_returns=len(self.asked), timeout=POLL)
+        for part, asked in list(self.asked.items()):
+            if ray.wait([asked], timeout=0)[0]:
+                self.heard[part] = ray.get(asked)
+                del self.asked[part]
+            else:
+                self.heard[part] = replace(self.heard[part], idle=False)
+        return list(self.heard)
 
 
 @ray.remote(max_restarts=-1, max_task_retries=-1, max_concurrency=64)

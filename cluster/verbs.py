@@ -68,6 +68,7 @@ class Told:
     name: str
     rows: int
     counts: Mapping[str, int]
+    note: str = ""  # for whoever looks on
 
 
 Watch = Callable[[str, int, int, Told | None], None]  # (stage, done, total, what was just done)
@@ -107,7 +108,7 @@ class Status:
     received: int = 0  # batches taken so far
     done: int = 0
     queued: int = 0
-    note: str = ""
+    until: float = 0.0  # when it goes on (seconds since 1970), where it only waits; else 0
 
 
 class Cluster(Protocol):

@@ -48,10 +48,12 @@ class Progressed:
         if self.bars:
             if stage not in self.tasks:
                 self.tasks[stage] = self.progress.add_task(stage, total=total or None)
-            self.progress.update(self.tasks[stage], completed=done, total=total or None)
+            shown = f"{stage}, {told.note}" if told and told.note else stage
+            self.progress.update(self.tasks[stage], completed=done, total=total or None, description=shown)
         elif not self.quiet and time.monotonic() - self.spoke.get(stage, 0.0) > 15:
             if stage in self.spoke:
-                self.console.print(f"     {stage}: {done} of {total}", highlight=False)
+                more = f" ({told.note})" if told and told.note else ""
+                self.console.print(f"     {stage}: {done} of {total}{more}", highlight=False)
             self.spoke[stage] = time.monotonic()
 
     def say(self, step: Step, state: str, seconds: float) -> None:

@@ -13,7 +13,9 @@ nobody can write to.
 """
 
 import dataclasses
+import math
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -22,20 +24,22 @@ from typing import Any, ClassVar
 
 from tundish.cluster import store
 from tundish.cluster.shards import Dataset, digest_of
-from tundish.cluster.verbs import Cluster, Status
+from tundish.cluster.verbs import Cluster, Status, Told
 from tundish.cluster.wire import Web, Wire
 from tundish.operators.web import urls
 from tundish.operators.web.surt import address, prefixes
 from tundish.stages.crawl_earlier import crawls
 from tundish.stages.crawl_edits import Scope
-from tundish.stages.crawl_home import Home
+from tundish.stages.crawl_home import POINTER, Home
 from tundish.stages.crawl_keeper import Make
 from tundish.stages.crawl_manners import product
 from tundish.stages.crawl_scope import Rules, domain_of
 from tundish.stages.crawl_seal import seal
+from tundish.stages.crawl_tables import FRONTIER
 from tundish.stages.crawl_worth import keep_rates, tell
 from tundish.stages.stage import PLACE, Place, Stage
 
+SHOWN = 10.0  # seconds that all hosts must rest to be spoken of
 LEAST_DELAY = 1.0  # seconds, for hosts that are not named in `delays`
 CONTACT = re.compile(r"https?://[^\s)]+\.[^\s)]+|[^\s@(]+@[^\s@)]+\.[^\s@)]+")
 TOKEN = re.compile(r"[A-Za-z_-]+")  # RFC 9309: what robots.txt can name
@@ -55,6 +59,7 @@ class Crawl(Stage):
     `archive`: `zst`, or `gz` for programs that read nothing else. `parts` decides the archive files, so it does not
     follow the size of a cluster. `sample`: pages, when fewer than `pages`.
 
+    `hours`: after which it ends with what it has; addresses that still wait are logged as over the budget.
     `earlier`: roots of earlier crawls; what has not changed since is not stored again. `curated`: roots of earlier
     corpora; hosts of which little was kept are asked less often, and after others.
     """
@@ -81,6 +86,7 @@ class Crawl(Stage):
     parts: int = 4
     sitemaps: bool = True
     opt_outs: bool = True
+    hours: float | None = None
     earlier: tuple[str, ...] = field(default=(), metadata=PLACE)
     curated: tuple[str, ...] = field(default=(), metadata=PLACE)
     sample: int | None = None
@@ -96,6 +102,9 @@ class Crawl(Stage):
             prefixes(named)
         if self.archive not in ("zst", "gz"):
             raise ValueError(f"Crawl.archive is {self.archive!r}; it is 'zst', or 'gz' for programs that read no other")
+        for name, hosts in (("hosts", self.hosts), ("delays", self.delays)):
+            for host in hosts:
+                self._check_host(name, host)
         for rule in (*self.include, *self.exclude):
             try:
                 re.compile(rule)
@@ -107,6 +116,15 @@ class Crawl(Stage):
             urls.canonical(address(seed))
         except ValueError as error:
             raise ValueError(f"Crawl.seeds: {error}") from None
+
+    def _check_host(self, name: str, host: str) -> None:
+        try:
+            spelt = "*" if host == "*" and name == "hosts" else urls.host(f"http://{host}/")
+        except ValueError:
+            spelt = ""
+        if spelt != host.lower():
+            advice = f"; write {spelt!r}" if spelt else ""
+            raise ValueError(f"Crawl.{name}: {host!r} is no name of a host, without scheme and port{advice}")
 
     def _check_agent(self) -> None:
         if not CONTACT.search(self.agent) or not self.agent.isprintable() or not self.agent.isascii():
@@ -135,6 +153,7 @@ class Crawl(Stage):
             ("per_domain", 1 if self.per_domain is None else self.per_domain, 1),
             ("hosts_per_domain", self.hosts_per_domain, 1),
             ("sameness", self.sameness, 0),
+            ("hours", 1 if self.hours is None else self.hours, 0),
             *((f"delays[{host}]", seconds, 0) for host, seconds in self.delays.items()),
         ):
             if not value >= least:
@@ -188,10 +207,11 @@ class Crawl(Stage):
         store.sweep(out.uri)
         rules = scope.offered(dataclasses.replace(self.rules, earlier=earlier))
         tell(out.uri, keep_rates(self.curated))
-        stop = _Budget(cluster, rules.pages)
+        stop = _Budget(cluster, rules.pages, math.inf if self.hours is None else time.time() + 3600 * self.hours)
         told = cluster.attend("Crawl", Make(rules, home, wire, scope), parts=rules.parts, stop=stop)
         stored = [one["stored"] for one in told]
-        about = {**out.about, "as_of": self.as_of, "scope": scope.now(), "inside": ["log", "cdxj"]}
+        held = {name: list(told[0][name]) for name in ("include", "exclude")}  # whatever lies in the file by now
+        about = {**out.about, "as_of": self.as_of, "scope": held, "inside": ["log", "cdxj"]}
         sealed = seal(cluster, rules, home, out.target(), out.target("log"), out.target("cdxj"), stored, about)
         home.remove()
         return sealed
@@ -200,21 +220,35 @@ class Crawl(Stage):
 def home_of(cluster: Cluster, out: Place) -> Home:
     """With the stage where that is the disk of the one node there is, else on the disk of whoever runs a keeper, with
     checkpoints in the stage's folder. (SQLite is not safe on a disk that is shared over a network.)"""
-    here = store.local(out.uri)
-    if here is not None and getattr(cluster, "nodes", 1) == 1:
+    here, kept = store.local(out.uri), store.join(store.absolute(out.uri), "keepers")
+    moved = here is not None and any((here / "keepers").glob(f"*/{POINTER}"))
+    begun = here is not None and any((here / "keepers").glob(f"*/{FRONTIER}"))
+    if here is not None and not moved and (begun or getattr(cluster, "nodes", 1) == 1):
+        if getattr(cluster, "nodes", 1) > 1:
+            raise ValueError(
+                f"this crawl was begun on one machine ({here / 'keepers'}) and the cluster has {cluster.nodes} nodes; "
+                "go on with --on local there, or delete that folder to crawl anew"
+            )
         return Home(str(here / "keepers"))
-    name = f"tundish-crawl-{digest_of([out.uri, out.key])[:20]}"
-    return Home(name, store.join(store.absolute(out.uri), "keepers"))
+    return Home(f"tundish-crawl-{digest_of([out.uri, out.key])[:20]}", kept)
 
 
 @dataclass(frozen=True)
 class _Budget:
-    """Says how far the crawl is, and when it has enough."""
+    """Says how far the crawl is, and when it has enough, of pages or of time."""
 
     cluster: Cluster
     pages: int
+    ends: float = math.inf
 
     def __call__(self, now: list[Status]) -> bool:
         done, queued = sum(s.done for s in now), sum(s.queued for s in now)
-        self.cluster.watch("Crawl", min(done, self.pages), min(self.pages, done + queued), None)
-        return done >= self.pages
+        self.cluster.watch("Crawl", min(done, self.pages), min(self.pages, done + queued), self._resting(now))
+        return done >= self.pages or time.time() >= self.ends
+
+    def _resting(self, now: list[Status]) -> Told | None:
+        """That all wait for hosts that rest, and until when, if it is longer than a moment."""
+        until = [s.until for s in now if not s.idle]
+        if not until or not all(until) or min(until) - time.time() < SHOWN:
+            return None
+        return Told("Crawl", 0, {}, f"hosts rest until {time.strftime('%H:%M', time.localtime(min(until)))}")

@@ -30,12 +30,18 @@ class Held(NamedTuple):
 
 
 class Archive:
-    """Appends captures; `about` becomes the warcinfo record of every file; `form` is `zst` or `gz`."""
+    """Appends captures; `about` becomes the warcinfo record of every file, with the name it will be published under,
+    `NAME-NNNN.warc`; `form` is `zst` or `gz`."""
 
     def __init__(
-        self, folder: Path, committed: Iterable[tuple[str, int, int]], about: dict[str, str], form: str = "zst"
+        self,
+        folder: Path,
+        committed: Iterable[tuple[str, int, int]],
+        about: dict[str, str],
+        form: str = "zst",
+        name: str = "archive",
     ) -> None:
-        self.folder, self.about, self.form, self.pack = folder, about, form, packer(form)
+        self.folder, self.about, self.form, self.pack, self.name = folder, about, form, packer(form), name
         self.captures = {name: captures for name, _, captures in committed}
         self.sizes = {name: size for name, size, _ in committed}
         self.changed: set[str] = set()
@@ -101,8 +107,9 @@ class Archive:
             name = f"archive-{len(self.sizes):04d}.warc.{self.form}"
             self.sizes[name] = self.captures[name] = 0
         self.stream = open(self.folder / name, "ab")  # noqa: SIM115 (stays open from append to append)
-        self.info = warcinfo_id(self.about, date=date, filename=name)
-        self._write(name, warcinfo(self.about, date=date, filename=name, form=self.form))
+        said = f"{self.name}-{sorted(self.sizes).index(name):04d}.warc.{self.form}"
+        self.info = warcinfo_id(self.about, date=date, filename=said)
+        self._write(name, warcinfo(self.about, date=date, filename=said, form=self.form))
         return name
 
     def _write(self, name: str, data: bytes) -> None:

@@ -34,15 +34,21 @@ class Scope:
             store.write_json(store.join(self.uri, FILE), value)
         return self.edited(rules) or rules
 
-    def stamp(self) -> tuple[Any, ...]:
-        """What differs when the file was edited."""
-        found = store.info(store.join(self.uri, FILE))
+    def stamp(self, before: Any = None) -> Any:
+        """What differs when the file was edited; as before where that cannot be seen just now."""
+        try:
+            found = store.info(store.join(self.uri, FILE))
+        except Exception as error:  # of whatever storage
+            LOG.warning("%s cannot be looked at (%s); the scope stays as it is", store.join(self.uri, FILE), error)
+            return before
         return found.mtime_ns, found.size
 
     def now(self) -> dict[str, list[str]]:
         """What the file says. Raises ValueError for what cannot be read."""
         try:
             value = json.loads(store.read(store.join(self.uri, FILE)))
+            if not all(isinstance(value[name], list) for name in ("include", "exclude")):
+                raise TypeError("not a list")
             return {name: [re.compile(rule).pattern for rule in value[name]] for name in ("include", "exclude")}
         except (json.JSONDecodeError, UnicodeDecodeError, re.error, KeyError, TypeError) as error:
             raise ValueError(

@@ -54,7 +54,7 @@ class Home:
             if own is None:
                 _clear(path)
                 store.write_json(str(path / EPOCH), 0)
-                self._tell(part, {"epoch": 0, "number": 0, "frontier": None, "archives": []})
+            self._tell(part, {"epoch": _epoch(path), "number": 0, "frontier": None, "archives": []})
             return path, False
         if own == told["epoch"]:
             return path, False

@@ -11,7 +11,7 @@ nothing: what fails becomes a row with its reason.
 
 import asyncio
 import contextlib
-import heapq
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -20,16 +20,17 @@ from typing import Any
 from tundish.cluster import store
 from tundish.cluster.verbs import Post, Status
 from tundish.cluster.wire import Response, Wire
+from tundish.stages.crawl_agenda import Agenda
 from tundish.stages.crawl_archive import Archive
 from tundish.stages.crawl_earlier import learn, payload_of
 from tundish.stages.crawl_edits import EVERY as EVERY_LOOK
 from tundish.stages.crawl_edits import Scope
 from tundish.stages.crawl_frontier import Frontier
-from tundish.stages.crawl_home import Home
+from tundish.stages.crawl_home import Home, Replaced
 from tundish.stages.crawl_manners import ACCEPTED, product
 from tundish.stages.crawl_post import AGAIN, Carrier, recovered
 from tundish.stages.crawl_rulebook import Rulebook
-from tundish.stages.crawl_scope import Found, Rules
+from tundish.stages.crawl_scope import Found, Rules, registrable
 from tundish.stages.crawl_tables import FRONTIER, Host, Nearer
 from tundish.stages.crawl_turn import Turns
 from tundish.stages.crawl_visit import named_again
@@ -38,6 +39,7 @@ from tundish.stages.crawl_worth import Worth, heard
 FLYING = 256  # requests under way
 EVERY, SOON = 1.0, 0.05  # seconds until a commit: in the midst of work, at its end
 SHARED = 0.3  # seconds until a commit in the midst of work that other parts wait for
+LOG = logging.getLogger("tundish.crawl")
 CHECKPOINT = 600.0  # seconds between copies to where all nodes see them
 
 
@@ -70,11 +72,9 @@ class Keeper:
         self.frontier = Frontier(folder / FRONTIER, rules)
         about = {"software": "tundish", "format": "WARC File Format 1.1", "robots": "obey", "operator": rules.agent}
         learn(self.frontier.db, rules, part)
-        self.archive = Archive(folder, self.frontier.archives(), about, rules.archive)
+        self.archive = Archive(folder, self.frontier.archives(), about, rules.archive, f"part-{part:02d}")
         self.turns = Turns(self.frontier, self.archive, Rulebook(self.frontier, self.token, headers), self._admit)
-        self.agenda: list[tuple[float, int]] = []  # hosts by when they may be asked
-        self.due: list[tuple[float, float, int]] = []  # those that may be, the worthiest first
-        self.held: set[int] = set()  # hosts on the agenda or under way
+        self.agenda = Agenda(self._rank, self._crowd)
         self.flying: set[asyncio.Task[None]] = set()
         self.tasks: list[asyncio.Task[None]] = []
         self.waiters: list[asyncio.Future[None]] = []
@@ -144,11 +144,12 @@ class Keeper:
     def status(self) -> Status:
         frontier = self.frontier
         outbox = frontier.outgoing + len(frontier.bound)
-        note = f"{len(self.flying)} under way, {len(self.held)} hosts"
-        idle = not self.held and not frontier.behind and not self.forgetful
-        return Status(idle, outbox, frontier.taken, frontier.stored, frontier.queued, note)
+        soonest = self.agenda.soonest()
+        rest = 0.0 if self.flying or soonest is None else soonest
+        idle = not len(self.agenda) and not frontier.behind and not self.forgetful
+        return Status(idle, outbox, frontier.taken, frontier.stored, frontier.queued, rest)
 
-    async def close(self) -> dict[str, int]:
+    async def close(self) -> dict[str, Any]:
         """Commit, unless something broke in the middle of a change, and let go."""
         self.closed = True
         await self._rest()
@@ -160,16 +161,23 @@ class Keeper:
         self.frontier.close()
         if self.home.kept is not None and self.broken is None:
             await asyncio.to_thread(self.home.save, self.part)
-        return {"part": self.part, "stored": stored}
+        return {"part": self.part, "stored": stored, "include": self.rules.include, "exclude": self.rules.exclude}
 
     # the agenda
 
     def _hold(self, host: Host, ready: float = 0.0) -> None:
-        """Put a host on the agenda, unless it is on it or under way already."""
-        if host.id not in self.held:
-            self.held.add(host.id)
-            heapq.heappush(self.agenda, (max(ready, host.ready), host.id))
+        """Put a host on the agenda, unless it is on it at an earlier time, or under way."""
+        if self.agenda.hold(host.id, max(ready, host.ready)):
             self.wake.set()
+
+    def _rank(self, number: int) -> float:
+        host = self.frontier.hosts[number]
+        return self.worth.of(host.name, host.same)
+
+    def _crowd(self, number: int) -> str | None:
+        """Hosts named in `delays` are the user's own, or were agreed upon."""
+        name = self.frontier.hosts[number].name
+        return None if name in self.rules.delays else registrable(name)
 
     def _room(self) -> bool:
         """Whether one more request may be made: the budget counts those under way as if they were stored."""
@@ -178,17 +186,14 @@ class Keeper:
     async def _launch(self) -> None:
         while True:
             self.wake.clear()
-            while self.agenda and self.agenda[0][0] <= time.time():
-                ready, number = heapq.heappop(self.agenda)
-                host = self.frontier.hosts[number]
-                heapq.heappush(self.due, (-self.worth.of(host.name, host.same), ready, number))
-            while self.due and self._room():
-                task = asyncio.create_task(self._turns(self.frontier.hosts[heapq.heappop(self.due)[2]]))
+            self.agenda.ripen(time.time())
+            while self._room() and (number := self.agenda.next()) is not None:
+                task = asyncio.create_task(self._turns(self.frontier.hosts[number]))
                 self.flying.add(task)
                 task.add_done_callback(self._landed)
-            left = max(0.0, self.agenda[0][0] - time.time()) if self.agenda else None
+            soonest = self.agenda.soonest()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(None if soonest is None else max(0.0, soonest - time.time())):
                     await self.wake.wait()
 
     def _landed(self, task: "asyncio.Task[None]") -> None:
@@ -209,7 +214,7 @@ class Keeper:
         host.ready = ready + (self.worth.pace(host.name) - 1) * self.rules.least_delay(host.name)
         self.frontier.touched.add(host.id)  # again: a commit in the midst of the turn has taken it off
         soonest = self.frontier.soonest(host)
-        self.held.discard(host.id)
+        self.agenda.landed(host.id)
         if soonest is not None:
             self._hold(host, soonest)
 
@@ -240,7 +245,7 @@ class Keeper:
         """Look whether the scope was edited, and whether the disk is nearly full."""
         stamp: Any = None
         while True:
-            if stamp != (stamp := self.scope.stamp()) and (rules := self.scope.edited(self.rules)) is not None:
+            if stamp != (stamp := self.scope.stamp(stamp)) and (rules := self.scope.edited(self.rules)) is not None:
                 self.rules = self.frontier.rules = rules
                 self.turns.edited = True
                 for host in self.frontier.ruled_anew():
@@ -256,7 +261,8 @@ class Keeper:
 
     def _haste(self) -> float:
         """Seconds the next commit may wait: each one costs two visits to the disk."""
-        if not self.flying and not self.due and (not self.agenda or self.agenda[0][0] > time.time() + SOON):
+        soonest = self.agenda.soonest()
+        if not self.flying and not self.agenda.due and (soonest is None or soonest > time.time() + SOON):
             return SOON
         return SHARED if self.frontier.bound or self.waiters else EVERY
 
@@ -290,8 +296,10 @@ class Keeper:
             await asyncio.sleep(CHECKPOINT)
             try:
                 self.covered = await asyncio.to_thread(self.home.save, self.part)
-            except Exception as error:  # replaced, or no room: this keeper must end
+            except (Replaced, ValueError) as error:  # or no room: this keeper must end
                 self._break(error)
+            except Exception as error:  # a storage that is not to be reached just now; the next copy holds more
+                LOG.warning("part %d: no checkpoint this time (%s)", self.part, error)
 
     async def _recover(self, post: Post) -> None:
         if self.forgetful:

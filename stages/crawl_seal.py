@@ -211,9 +211,10 @@ def seal(
         counts.update(one["counts"])
     if not counts["stored"] + counts["unchanged"]:
         home.remove()  # so that the next try begins anew
-        raise ValueError(
-            f"the crawl stored no page (top outcomes: {top(counts)}); check the seeds and whether their hosts answer"
-        )
+        advice = "check the seeds and whether their hosts answer"
+        if counts["error:forbidden_address"]:
+            advice = "hosts inside your own network are asked where you say: --wire HOST:PORT=ADDRESS:PORT"
+        raise ValueError(f"the crawl stored no page (top outcomes: {top(counts)}); {advice}")
     log.seal([Shard.of(one["log"]) for one in published])
     cdxj.seal([Shard.of(one["cdxj"]) for one in published], kind="files")
     shards = [

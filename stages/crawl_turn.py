@@ -33,6 +33,7 @@ from tundish.stages.crawl_rulebook import Rulebook, Standing
 from tundish.stages.crawl_scope import Found
 from tundish.stages.crawl_visit import SITEMAP_BYTES, Visit, read, told
 
+SITEMAPS = 8  # under way at once: each may be of 10 MB
 YIELD = 64  # addresses settled without a request before others get their turn
 LARGE = 256 << 10  # bytes of a sitemap that is read beside the event loop: a megabyte of hostile ones takes 0.4 s
 KNOWN = 200  # captures of a host before it can be called one page again and again
@@ -46,6 +47,7 @@ class Turns:
     def __init__(self, frontier: Frontier, archive: Archive, rulebook: Rulebook, admit: Admit) -> None:
         self.frontier, self.archive, self.rulebook, self.admit = frontier, archive, rulebook, admit
         self.edited = False
+        self.sitemaps = asyncio.Semaphore(SITEMAPS)
 
     async def take(self, wire: Wire, host: Host) -> float:
         """Settle addresses that need no request, then make one; gives when the host may be asked again."""
@@ -58,6 +60,9 @@ class Turns:
                 if standing is None:
                     return await self._ask(wire, host, origin)
                 refused = standing.forbids(row.url, self.rulebook.token, host.asked if row.kind == "page" else None)
+                if refused is None and row.kind == "sitemap":
+                    async with self.sitemaps:
+                        return await self._fetch(wire, host, row, standing)
                 if refused is None:
                     return await self._fetch(wire, host, row, standing)
             self.frontier.finish(row, *refused, time=time.time())

@@ -81,13 +81,13 @@ def _sitemap(answer: Response, row: Waiting) -> Visit:
     if answer.status != 200:
         return Visit("sitemap", f"status_{answer.status}")
     try:
-        body, _ = undone(answer.body, lowered(answer), SITEMAP_BYTES)
+        body, cut = undone(answer.body, lowered(answer), SITEMAP_BYTES)
         pages, more = (same_domain(named, row.url) for named in entries(body))
     except ValueError:
         return Visit("sitemap", "unreadable")
     found = [Found(entry.url, 1, row.url) for entry in pages]
     found += [Found(entry.url, row.depth + 1, row.url, 0, "sitemap") for entry in more]
-    return Visit("sitemap", "", None, tuple(found))
+    return Visit("sitemap", "truncated" if cut or answer.truncated else "", None, tuple(found))
 
 
 def _links(answer: Response, row: Waiting, token: str) -> tuple[tuple[Found, ...], str]:
