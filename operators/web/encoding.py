@@ -57,8 +57,9 @@ class Decoded:
     def utf8(self, body: bytes) -> bytes:
         """The text in UTF-8; without encoding it, where the body it was read from is that.
 
-        >>> decode(b"\xef\xbb\xbfB").utf8(b"\xef\xbb\xbfB")
-        b'B'
+        >>> body = "Bücher".encode("cp1252")
+        >>> decode(body).utf8(body).decode()
+        'Bücher'
         """
         if self.encoding != "utf-8" or self.replaced:
             return self.text.encode("utf-8", "replace")

@@ -37,8 +37,8 @@ K0, K1 = np.uint64(0xA0761D6478BD642F), np.uint64(0xE7037ED1A0B428DB)
 K2, K3 = np.uint64(0x8EBC6AF09C88C6E3), np.uint64(0x589965CC75374CC3)
 
 
-_OURS = re.compile(r"^\s*(?:from|import) +tundish\.operators\.text\.([\w.]+)(?: +import +(.+))?", re.MULTILINE)
-_TEXT = Path(__file__).parents[1]  # operators/text
+_OURS = re.compile(r"^\s*(?:from|import) +tundish\.operators\.([\w.]+)(?: +import +(.+))?", re.MULTILINE)
+_OPERATORS = Path(__file__).parents[2]
 
 
 @lru_cache(maxsize=256)
@@ -49,7 +49,7 @@ def _reached(path: Path) -> frozenset[Path]:
         for module, names in _OURS.findall(left.pop().read_text()):
             inside = [f"{module}.{name.strip(' (')}" for name in names.split(" as ")[0].split(",")]
             for name in (module, *inside):
-                source = _TEXT.joinpath(*name.split(".")).with_suffix(".py")
+                source = _OPERATORS.joinpath(*name.split(".")).with_suffix(".py")
                 if source not in found and source.is_file():
                     found.add(source)
                     left.append(source)
