@@ -6,7 +6,8 @@ with those behind it. CPU time is limited by the child's own profiling timer, wh
 address space by RLIMIT_AS; the clock on the wall only catches a child that sleeps.
 
 Promises: answers in the order of items; each item is answered once, with what the work returned or with `Lost`; a child
-goes when its parent goes. Costs about 0.1 ms an item of 200 KB, some seconds for the first child (a server that later
+goes when its parent goes; the program that asks is not run again in it, so a script needs no
+`if __name__ == "__main__"`. Costs about 0.1 ms an item of 200 KB, some seconds for the first child (a server that later
 children are forked from, so they come in a tenth of a second). An exception of the work ends the run, as it would here.
 Memory is not limited where the system does not (macOS).
 """
@@ -18,10 +19,13 @@ import os
 import pickle
 import resource
 import signal
+import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from multiprocessing.connection import Connection
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +33,7 @@ BATCH = 8 << 20  # bytes handed over at once
 SHARED = "/dev/shm"  # where a file is memory, if the system has it
 SLEEP = 30.0  # seconds on the clock for each of CPU, and at least: a child that takes longer sleeps
 _MEMORY = "memory"
+_STARTING = threading.Lock()
 
 
 class Lost(NamedTuple):
@@ -67,6 +72,14 @@ class _Slate:
         self._at = end
         return len(view)
 
+    def _grow(self, size: int) -> None:
+        """Take the bytes now: a write into memory that /dev/shm does not have would end this process (SIGBUS), and a
+        container has 64 MB there. Raises OSError."""
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._file.fileno(), 0, size)
+        else:
+            os.ftruncate(self._file.fileno(), size)
+
     def get(self, size: int) -> Any:
         with memoryview(self._room(size))[:size] as whole:
             return pickle.loads(whole)
@@ -82,7 +95,7 @@ class _Slate:
             if self._map is not None:
                 self._map.close()
             if os.fstat(self._file.fileno()).st_size < size:
-                os.ftruncate(self._file.fileno(), max(2 * size, 2 * BATCH))
+                self._grow(max(2 * size, 2 * BATCH))
             self._map = mmap.mmap(self._file.fileno(), 0)
         return self._map
 
@@ -109,6 +122,7 @@ class Killable:
         self._child: Any = None
         self._talk: Connection | None = None
         self._slate: Any = None
+        self._shared = SHARED if os.path.isdir(SHARED) else None
 
     def __enter__(self) -> "Killable":
         return self
@@ -145,9 +159,9 @@ class Killable:
 
     def _answers(self, items: Sequence[Any]) -> Iterator[Any]:
         """Answers as they come; after a death that of the culprit, and no more."""
-        talk, whole = self._started(), False
+        (talk, size), whole = self._handed(items), False
         try:
-            talk.send(self._slate.put(items))
+            talk.send(size)
             for _ in items:
                 if not talk.poll(max(SLEEP, SLEEP * self.limits.seconds)):
                     self._end()
@@ -167,13 +181,26 @@ class Killable:
             if not whole:  # whatever it still has to say is about items that nobody waits for
                 self._end()
 
+    def _handed(self, items: Sequence[Any]) -> tuple[Connection, int]:
+        """Items on the slate: on disk, for good, once memory has no room for them."""
+        talk = self._started()
+        try:
+            return talk, self._slate.put(items)
+        except OSError:
+            self._end()
+            if self._shared is None:
+                raise
+            self._shared = None
+        return self._handed(items)
+
     def _started(self) -> Connection:
         if self._talk is None:
             here, there = self._context.Pipe()
-            with tempfile.NamedTemporaryFile(dir=SHARED if os.path.isdir(SHARED) else None) as file:
+            with tempfile.NamedTemporaryFile(dir=self._shared) as file:
                 told = (there, file.name, self.work, self.limits, self.warm)
                 self._child = self._context.Process(target=_child, args=told, daemon=True)
-                self._child.start()
+                with _without_main(self.work, self.warm):
+                    self._child.start()
                 there.close()
                 self._talk, self._slate = here, _Slate(file.name)
                 self._heard_ready()
@@ -208,6 +235,24 @@ class Killable:
             if one is not None:
                 one.close()
         self._child = self._talk = self._slate = None
+
+
+@contextlib.contextmanager
+def _without_main(*functions: Any) -> Iterator[None]:
+    """Let a child begin without running the main module of this process once more, as multiprocessing would: it is not
+    there to be imported, and a script without a guard would start the whole run again. Unless the work is in it."""
+    main = sys.modules["__main__"]
+    theirs = (getattr(one, "__self__", one) for one in functions)
+    if any("__main__" in (getattr(one, "__module__", ""), type(one).__module__) for one in theirs):
+        yield
+        return
+    with _STARTING:
+        held = main.__spec__
+        main.__spec__ = ModuleSpec("__main__", None)  # the name by which spawn.py knows that there is nothing to do
+        try:
+            yield
+        finally:
+            main.__spec__ = held
 
 
 def _child(

@@ -5,20 +5,29 @@ text is that of the documents, whole. Costs one record of an archive and one row
 that no run met, with the nearest known one.
 """
 
+import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from tundish.cluster import store
+from tundish.cluster.shards import Dataset, Shard
 from tundish.operators.web import encoding
 from tundish.operators.web.message import undone
 from tundish.operators.web.warc import Capture, captures
 from tundish.pipeline.funnel import Ran, ran
 from tundish.pipeline.judgements import Found, row_at, rows_of
 from tundish.pipeline.why import logs, way
+from tundish.stages.archives import Archives
+from tundish.stages.common_crawl_fetch import WHOLE, below
 from tundish.stages.crawl_earlier import payload_of
 from tundish.stages.crawl_visit import lowered
+from tundish.stages.ingest_streams import range_of
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 # No script runs and no form is sent because the frame is sandboxed; nothing is fetched because of this.
@@ -57,13 +66,53 @@ def _archived(past: Ran, chain: set[str], found: list[Found]) -> Iterator[Archiv
                 yield undone(answer.body, headers)[0], told["held"], headers.get("content-type", "")
             elif told["archive"]:
                 yield from _read(store.join(past.root, address, told["archive"]), told["offset"])
-    for document in found:
-        label, _, offset = document.told["source"].rpartition(":")
-        for address in past.of("Ingest") if offset.isdigit() else ():
-            dataset = past.datasets[address]
-            files = {dataset.path(one.name) for one in dataset.shards if one.constants.get("label") == label}
-            for uri in sorted(files):
-                yield from _read(uri, int(offset))
+    sources = [document.told["source"] for document in found]
+    for source in dict.fromkeys([*sources, *_dropped(past, chain)]):
+        label, _, offset = (source or "").rpartition(":")
+        for address in [*past.of("Ingest"), *past.of("CommonCrawl")] if offset.isdigit() else ():
+            yield from _ingested(past.datasets[address], label, int(offset))
+
+
+def _dropped(past: Ran, chain: set[str]) -> Iterator[str]:
+    """Where captures lie that became no document: pages that one looks at more than at any other."""
+    for address in past.of("Extract"):
+        if (dropped := past.inside(address, "dropped")) is not None:
+            for name, row in rows_of(dropped, "url", chain, pa.large_string()):
+                yield row_at(dropped, name, row, "source")["source"]
+
+
+def _ingested(dataset: Dataset, label: str, offset: int) -> Iterator[Archived]:
+    """A capture of archives, members of WACZ files, tables or ranges, as Extract was given it."""
+    for shard in dataset.shards:
+        told = shard.constants
+        if "ranges" in told:
+            yield from _fetched(dataset, shard, label, offset)
+            continue
+        if told.get("label", shard.file) != label:
+            continue
+        if "html" not in told:  # one record of a web archive
+            shard = replace(shard, constants=told | {"start": str(offset), "records": "1"})
+        archives = Archives(replace(dataset, shards=(shard,)))
+        for where, one in archives.found(shard.name):
+            if isinstance(one, Capture) and (where, one.offset) == (label, offset):
+                place = f"{label} at {offset}" if "member" in told else f"{dataset.path(shard.name)} at {offset}"
+                yield one.payload, place, one.headers.get("content-type", one.mime)
+                return
+
+
+def _fetched(dataset: Dataset, shard: Shard, file: str, offset: int) -> Iterator[Archived]:
+    """The one range of a crawl elsewhere that a capture lies in."""
+    with store.opened(dataset.path(shard.name)) as stream:
+        places = pq.read_table(stream, columns=["filename", "offset", "length"])
+    there = (pc.field("offset") == offset) | (pc.field("length") == WHOLE)
+    length = places.filter((pc.field("filename") == file) & there)["length"].to_pylist()
+    uri = store.join(str(dataset.about["base"]), file) if below(file) else ""
+    if length and uri and length[0] == WHOLE:
+        yield from _read(uri, offset)
+    elif length and uri:
+        for one in captures(io.BytesIO(range_of(uri, offset, length[0])), records=1):
+            if isinstance(one, Capture):
+                yield one.payload, f"{uri} at {offset}", one.headers.get("content-type", one.mime)
 
 
 def _read(uri: str, offset: int) -> Iterator[Archived]:

@@ -34,6 +34,7 @@ DROPPED = pa.schema(
         ("url", pa.large_string()),
         ("host", pa.string()),
         ("origin", pa.string()),
+        ("source", pa.string()),  # archive and record offset, of a capture that is no document
         ("stage", pa.string()),
         ("reason", pa.string()),
         ("value", pa.float64()),

@@ -5,10 +5,11 @@ documents lie `dropped/`, a row for each capture that is no document, and `pages
 each page says of itself (author, day of publication, language, canonical address, site, licence), the F1 that the
 extractor expects, and on request the links in the text.
 
-Promises: a page that hangs, crashes or eats the memory of its process costs itself alone (`extract_timeout`,
-`extract_crash`, `extract_memory`); verdicts come from counts where they can (`guard`), so they are the same everywhere,
-and from the clock where nothing else helps. Costs a page of 200 KB 5 ms of CPU in `fast`, 13 in `cascade`, 70 in
-`best`. Refuses nothing: a page that cannot be parsed never ends a run.
+Promises: a page that hangs, crashes, eats the memory of its process or raises what nobody foresaw costs itself alone
+(`extract_timeout`, `extract_crash`, `extract_memory`, `extract_error`); verdicts come from counts where they can
+(`guard`), so they are the same everywhere, and from the clock where nothing else helps. Costs a page of 200 KB 5 ms of
+CPU in `fast`, 13 in `cascade`, 70 in `best`. Refuses to go on where it is no page's fault: when the first 20 pages of a
+process all raise, or more than half of its first 200 and more.
 """
 
 import threading
@@ -27,7 +28,7 @@ from tundish.operators.text.digest import identity
 from tundish.operators.text.repair import repair
 from tundish.stages.archives import Archives
 from tundish.stages.documents import DOCUMENT, DROPPED, ID, table_of
-from tundish.stages.extract_page import Dropped, Extraction
+from tundish.stages.extract_page import ERROR, Dropped, Extraction
 from tundish.stages.stage import Place, Stage
 
 PAGE = pa.schema(
@@ -44,6 +45,7 @@ PAGE = pa.schema(
     ]
 )
 REPAIRED = ("title", "author", "site")  # beside the text
+FIRST, MANY = 20, 200  # pages that a process has read before it is judged: by all of them, by half of them
 _CHILDREN = threading.local()  # a child belongs to one thread and serves shard after shard
 
 
@@ -56,7 +58,7 @@ class Extract(Stage):
     Markdown. `links`: also those in the text, to `pages/`. `seconds`, `memory`: CPU and bytes that one page may take.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     makes: ClassVar[tuple[str, ...]] = tuple(DOCUMENT.names)
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {"archives": ("payload",)}
 
@@ -99,6 +101,7 @@ class Extract(Stage):
             at.tally["bytes_in"] += len(capture["payload"] or b"")
             if isinstance(answer, Lost):
                 answer = Dropped(f"extract_{answer.reason}", answer.detail)
+            _CHILDREN.health.heard(capture["url"], answer)
             (dropped if isinstance(answer, Dropped) else kept).append((capture, answer))
         documents, empty = _finished([answer | {"origin": origin} for _, answer in kept])
         dropped += [(kept[row][0], Dropped("no_text", "nothing was left by repair")) for row in empty]
@@ -117,8 +120,30 @@ class Extract(Stage):
             limits = Limits(self.seconds, self.memory)
             preload = ["tundish.stages.extract_page"]
             _CHILDREN.child = Killable(self.extraction, limits, warm=self.extraction.warm, preload=preload, size=_size)
-            _CHILDREN.key = key
+            _CHILDREN.key, _CHILDREN.health = key, Health()
         return _CHILDREN.child
+
+
+class Health:
+    """Whether a process reads pages at all. A page that raises is that page's, but not when they all do: that is a
+    fault of ours, or of the installation, and a corpus without them would look whole."""
+
+    def __init__(self) -> None:
+        self.read = self.raised = 0
+
+    def heard(self, url: str | None, answer: Any) -> None:
+        """An answer; captures that were refused are not counted. Raises RuntimeError."""
+        if not isinstance(answer, Dropped):
+            self.read += 1
+        elif answer.reason == ERROR:
+            self.raised += 1
+            seen = self.read + self.raised
+            if (seen >= FIRST and not self.read) or (seen >= MANY and self.raised > seen / 2):
+                raise RuntimeError(
+                    f"Extract: {self.raised} of the first {seen} pages of this process could not be read, which is no "
+                    f"page's fault; the last one, {url}: {answer.detail}. Look at the "
+                    "installation, or report it with the page"
+                )
 
 
 def _finished(documents: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[int]]:
@@ -142,5 +167,5 @@ def _size(capture: Mapping[str, Any]) -> int:
 
 
 def _row(capture: Mapping[str, Any], why: Dropped, origin: str) -> dict[str, Any]:
-    url = capture["url"]
-    return {"url": url, "origin": origin, "stage": "extract", "reason": why.reason, "detail": why.detail or None}
+    told = {"url": capture["url"], "source": capture["source"], "origin": origin, "stage": "extract"}
+    return told | {"reason": why.reason, "detail": why.detail or None}

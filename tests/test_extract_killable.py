@@ -1,9 +1,13 @@
 """Work in a process that can be killed: what hangs, crashes or eats memory costs itself, and nobody else."""
 
 import ctypes
+import errno
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,6 +114,46 @@ def broken() -> None:
 
 def gone() -> None:
     os._exit(5)
+
+
+def test_memory_that_is_shared_by_all_may_be_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Then items are handed over on disk; a write beyond what there is would have ended this process."""
+    reserve = os.posix_fallocate
+
+    def full(file: int, start: int, size: int) -> None:
+        if os.path.samestat(os.stat(tmp_path), os.stat(os.path.dirname(os.readlink(f"/proc/self/fd/{file}")))):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        reserve(file, start, size)
+
+    monkeypatch.setattr("tundish.cluster.killable.SHARED", str(tmp_path))
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with Killable(measured, Limits(), size=len) as child:
+        assert list(child.map([b"x" * 6_000_000, b"y"])) == [(6_000_000, b"x"), (1, b"y")]
+        assert list(child.map([b"z"])) == [(1, b"z")]
+
+
+SCRIPT = """
+from tundish.cluster.killable import Killable, Limits
+print("begins")
+with Killable(len, Limits()) as child:
+    print(list(child.map([b"abc"])))
+"""
+
+
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    told = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=120)
+    assert (told.stdout, told.stderr) == ("begins\n[3]\n", "")
+
+
+WORK = SCRIPT.replace("print(", "def work(item): return -len(item)\nif __name__ == '__main__': print(", 1)
+
+
+def test_work_may_be_in_a_script_that_has_one(tmp_path: Path) -> None:
+    script = WORK.replace("with Killable(len", "if __name__ == '__main__':\n  with Killable(work")
+    (tmp_path / "script.py").write_text(script.replace("\n    print(list", "\n      print(list"))
+    told = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=120)
+    assert (told.stdout, told.stderr) == ("begins\n[-3]\n", "")
 
 
 def test_items_larger_than_a_batch_pass() -> None:

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from tundish.operators.web.blocks import LINKED, WORDS, Blocks
 from tundish.operators.web.elements import NAMES
 from tundish.operators.web.html import extract
+from tundish.operators.web.markdown import markdown_of
 from tundish.operators.web.metadata import licence, metadata
 from tundish.operators.web.outline import DEPTH, Outline, outline
-from tundish.operators.web.render import markdown_of, text_of
+from tundish.operators.web.render import text_of
 
 
 def whole(page: str, form: str = "text") -> str:
@@ -53,6 +54,9 @@ def drawn(made: Outline) -> str:
         ("<textarea><p></textarea><p>", "html(textarea p)"),
         ("<!-- <p> --><p><!--> <b><!x><?y>", "html(p(b))"),
         ("<svg><path/><path/></svg><p>", "html(svg( ) p)"),
+        ("<svg><style/><p>x", "html(svg p)"),
+        ("<svg><a><table>", "html(svg table)"),
+        ("<svg><title><p></title></svg><title>x</title>", "html(svg(title(p)) title)"),
         ("<img><input><br><p>", "html(img input p)"),
         ("<p title='>' data-x=\"<b>\">x", "html(p)"),
         ("<p <b>x", "html(p)"),
@@ -72,6 +76,11 @@ def test_elements_nest_as_in_a_browser(page: str, tree: str) -> None:
         ("<b>one</b><i>two</i>", "one two"),
         ("&lt;p&gt; &amp; &#233; &nbsp;x", "<p> & é x"),
         ("<table><tr><td>a<td>b<tr><td>c</table>", "a | b\nc"),
+        ("<table><tr><td><p>a<p>b<td>c</table>", "a\nb\nc"),
+        ("<table><tr><td>nav<td><h1>T</h1><p>a<p>b</table>", "nav\nT\na\nb"),
+        (f"<table><tr><td>a<td>{'long ' * 50}</table>", "a\n" + ("long " * 50).strip()),
+        ("<table><tr><td>a<table><tr><td>x<td>y</table>after<td>b</table>", "a\nx | y\nafter\nb"),
+        ("<table><tr><td>a<td><td>b<br>c</table>", "a | b c"),
         ("<p>x</p><script>no</script><style>no</style><template><p>no</template><select><option>no</select>y", "x\ny"),
         ("<body><noscript><p>shown</noscript>", "shown"),
         ("<head><noscript><p>no</noscript></head><p>x", "x"),
@@ -80,22 +89,21 @@ def test_elements_nest_as_in_a_browser(page: str, tree: str) -> None:
         ("x" * 5, "xxxxx"),
         ("", ""),
         ("<p>東京<b>タワー</b>です</p>", "東京タワーです"),
+        ("<p>a&#" + "1" * 5000 + ";b &#0000000000065;", "a\ufffdb A"),
+        ("<p>a</p><svg><title>icon</title><desc>Created with Sketch.</desc><text>no</text></svg><p>b</p>", "a\nb"),
+        ("<p>a</p><svg><title/><style/><script href='a.js'/><path/></svg><p>b</p>", "a\nb"),
+        ("<p>a</p><svg><style>a > b {}</style><script>x</script></svg><p>b</p>", "a\nb"),
+        ("<p>a</p><svg><style><![CDATA[ a > b <p>x ]]></style></svg><p>b</p>", "a\nb"),
+        ("<svg><foreignObject><p>no</p><style/></style></foreignObject></svg><p>x", "x"),
+        ("<math><mtext><b>no</b></mtext><annotation-xml><p>no</p></annotation-xml></math>x", "x"),
+        ("<svg><svg><g><p>b</p>c", "b\nc"),
+        ("<span><svg><g></span>x", "x"),
+        ("<svg><g></p>x", "x"),
         ("a < b and c<d", "a < b and c"),
     ],
 )
 def test_text_of_all_blocks(page: str, text: str) -> None:
     assert whole(page) == text
-
-
-def test_light_markdown() -> None:
-    page = (
-        "<h1>The <i>tide</i></h1><p>Twice a <code>day</code>.<ul><li>one<li>two<ol><li>inner</ol></ul><p>after"
-        "<table><tr><th>h<th>|<tr><td>1<td>2</table><pre>a\n  b</pre><blockquote>said<br>so</blockquote><h3>end</h3>"
-    )
-    assert whole(page, "markdown") == (
-        "# The tide\n\nTwice a `day`.\n\n- one\n- two\n  1. inner\n\nafter\n\n| h | \\| |\n| --- | --- |\n| 1 | 2 |\n"
-        "\n```\na\n  b\n```\n\n> said\n> so\n\n### end"
-    )
 
 
 def test_words_and_links_are_counted() -> None:
@@ -158,10 +166,11 @@ def test_what_a_page_says_of_itself() -> None:
 @pytest.mark.parametrize(
     ("page", "name", "value"),
     [
-        ('LD{"author": {"@type": "Person", "name": "A. Reed"}}</script>', "author", "A. Reed"),
-        ('LD[{"@graph": [{"author": [{"name": "A"}, "B"]}]}]</script>', "author", "A, B"),
-        ('LD{"license": "https://x.example/l"}</script>', "licence", "https://x.example/l"),
-        ('LD{"author": "\\ud800x"}</script>', "author", "?x"),
+        ('LD{"@type": "Article", "author": {"@type": "Person", "name": "A. Reed"}}</script>', "author", "A. Reed"),
+        ('LD[{"@graph": [{"@type": "Recipe", "author": [{"name": "A"}, "B"]}]}]</script>', "author", "A, B"),
+        ('LD{"@type": ["Thing", "WebPage"], "license": "https://x.example/l"}</script>', "licence",
+         "https://x.example/l"),
+        ('LD{"@type": "NewsArticle", "author": "\\ud800x"}</script>', "author", "?x"),
         ('<meta property="article:author" content="http://x.org/"><meta name="author" content="R">', "author", "R"),
         ('<meta property="og:locale" content="en_US">', "language", "en-US"),
         ('<meta http-equiv="content-language" content="fr, en">', "language", "fr"),
@@ -173,8 +182,32 @@ def test_what_a_page_says_of_itself() -> None:
         ('<html lang="x y z">', "language", None),
         ('LD' + "[" * 100_000 + "</script>", "author", None),
         ('LD{"author": </script>', "author", None),
+        ('LD{"@type": "ImageObject", "license": "https://x.example/l", "creator": "P"}</script>', "licence", None),
+        ('LD{"@type": "ImageObject", "license": "https://x.example/l", "creator": "P"}</script>', "author", None),
+        ('LD{"@type": "ItemList", "itemListElement": [{"@type": "Article", "author": "First"}]}</script>', "author",
+         None),
+        ('LD{"@type": "Article", "author": {"@id": "#a"}}</script>LD{"@type": "Person", "@id": "#a", "name": "Ann"}'
+         "</script>", "author", "Ann"),
+        ('LD{"@type": "Article", "author": {"@id": "https://x.example/#/schema/person/abc"}}</script>', "author", None),
+        ('LD{"@type": "Article", "author": {"url": "https://x.example/ann"}}</script>', "author", None),
+        ('LD{"@type": "Article", "author": ' + "[" * 900 + '"x"' + "]" * 900 + "}</script>", "author", None),
+        ('LD{"@type": "Article", "author": {"name": ' + '{"name":' * 400 + '"x"' + "}" * 400 + "}}</script>", "author",
+         None),
+        ("<p>By <a rel=author href=/ann>Ann <b>Reed</b></a>", "author", "Ann Reed"),
+        ("<a rel=author href=/ann>Ann</a><a rel=author href=/ann>View all posts by Ann</a>", "author", "Ann"),
+        ("".join(f"<a rel=author href=/{n}>Name {n}</a>" for n in range(9)), "author", None),
+        ("<figure><a rel=license href=http://x.example/l>CC</a></figure>", "licence", None),
+        ("<a rel=license href=/a>A</a><footer><a rel=license href=/b>B</a></footer>", "licence", "/b"),
+        ("<a rel=license href=/a>A</a><a rel=license href=/b>B</a>", "licence", None),
+        ("<link rel=license href=/a><a rel=license href=/b>B</a>", "licence", "/a"),
+        ('<meta name="og:description" content="by X, https://creativecommons.org/licenses/by/4.0/">', "licence", None),
+        ('<meta name="copyright" content="https://creativecommons.org/licenses/by/4.0/">', "licence",
+         "https://creativecommons.org/licenses/by/4.0/"),
+        ("<base href='/deep/'><base href='/other/'>", "base", "/deep/"),
+        ('<meta property="og:title" content="Real"><svg><title>Menu icon</title></svg>', "title", "Real"),
+        ('<meta name="date" content="2024-02-31">', "date", None),
     ],
-    ids=range(14),
+    ids=range(34),
 )  # fmt: skip
 def test_each_statement(page: str, name: str, value: str | None) -> None:
     assert told(page.replace("LD", '<script type="application/ld+json">')).get(name) == value
@@ -203,6 +236,22 @@ def test_links_of_the_text_are_told_on_request() -> None:
     found = extract(page, links=True)
     assert [tuple(link) for link in found.links] == [(f"/t?n={n}&x=1", "a source") for n in range(5)]
     assert extract(page).links == ()
+
+
+def test_words_of_links_in_links_are_told_once() -> None:
+    """500 links in each other around 2,000 paragraphs: each paragraph is in one of them."""
+    prose = "<p>word word word word word word word word word word</p>" * 2_000
+    [found] = extract("<a href=/out><div><a href=/in><div>" * 250 + prose, links=True).links
+    assert found.href == "/in"
+    assert found.text.count("word") == 20_000
+
+
+def test_words_that_are_not_shown_are_no_text() -> None:
+    said = "".join(f"<p>Paragraph {n} says that the sea rises twice a day, and falls as often.</p>" for n in range(6))
+    dirt = '<p style="display: none">Casino, the best casino of them all, plays at night.</p>'
+    assert "asino" not in extract(f"<article>{said}{dirt}</article>").text
+    folded = said.replace("<p>", "<p hidden>")
+    assert extract(f"<article>{folded}</article>").text.count("Paragraph") == 6
 
 
 def test_the_body_that_metadata_state_stands_in_for_an_empty_page() -> None:

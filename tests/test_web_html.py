@@ -45,7 +45,10 @@ def test_the_main_text_of_a_plain_page(how: str) -> None:
     [
         ('<meta name="date" content="2024-02-29">', "2024-02-29"),
         ('<meta itemprop="datePublished" content=" 2024-02-29T01:02:03+01:00">', "2024-02-29"),
-        ('<script type="application/ld+json">{"datePublished" : "2023-12-31T00:00"}</script>', "2023-12-31"),
+        (
+            '<script type="application/ld+json">{"@type": "Article", "datePublished" : "2023-12-31T00:00"}</script>',
+            "2023-12-31",
+        ),
         ('<meta name="date" content="29.2.2024">', None),
         ('<meta name="date" content="2024-13-01">', None),
         ("", None),
@@ -179,6 +182,8 @@ def test_links_are_those_a_parser_finds(data: Path) -> None:
         ("<a\nhref\n=\ny\n>", ["y"]),
         ("<a href=never", []),
         ("<link rel=canonical href=/c><a href=y>", ["y"]),
+        ("<svg><title/><style/><script href='x'/></svg><a href=y>", ["y"]),
+        ("<svg></svg><title/><a href=no></title><a href=y>", ["y"]),
         ("<meta name=robots content='NOFOLLOW'><a href=y>", []),
     ],
 )

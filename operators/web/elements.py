@@ -18,7 +18,7 @@ NAMES = (
     "picture", "source", "track", "video", "audio", "iframe", "embed", "object", "param", "area", "map", "svg", "math",
     "canvas", "xmp", "noembed", "noframes", "frame", "frameset", "nobr", "ruby", "rt", "rp", "dir", "applet", "marquee",
     "strike", "bdi", "bdo", "data", "dfn", "output", "progress", "meter", "slot",
-    "foreignobject",
+    "foreignobject", "desc", "annotation-xml", "mi", "mo", "mn", "ms", "mtext",
 )
 # fmt: on
 TAG = {name: number for number, name in enumerate(NAMES)}
@@ -73,13 +73,13 @@ KEYS, NUMBERS = _places()
 HIDDEN, ARIA_HIDDEN, TOLD = 1, 2, 4  # marks of an element: not shown; aria-hidden; it has a rel
 NONE, SPACE, LINE, PART = 0, 1, 2, 3  # what parts a piece from the one before it: PART begins a block
 
-_NAMED = "html head body title script noscript a br table tr tbody thead tfoot svg math"
-HTML, HEAD, BODY, TITLE, SCRIPT, NOSCRIPT, A, BR, TABLE, TR, TBODY, THEAD, TFOOT, SVG, MATH = (
+_NAMED = "html head body title script noscript a br p table tr tbody thead tfoot svg math"
+HTML, HEAD, BODY, TITLE, SCRIPT, NOSCRIPT, A, BR, P, TABLE, TR, TBODY, THEAD, TFOOT, SVG, MATH = (
     TAG[name] for name in _NAMED.split()
 )
 
 
-FROM_FOREIGN, FROM_SELECT = 9, 10  # rows of what ends svg or math, and select, whatever is open in them
+FROM_SELECT = 9  # row of what ends a select, whatever is open in it
 ENDS_SELECT = ("input", "textarea", "select", "table", "caption", "tbody", "thead", "tfoot", "tr", "td", "th")
 
 
@@ -105,7 +105,6 @@ def _implied() -> tuple[np.ndarray, np.ndarray]:
     rule(6, "tbody thead tfoot", "tbody thead tfoot caption", "table template body")
     rule(7, "option optgroup", "option", "select datalist body")
     rule(8, "a", "a")
-    rule(FROM_FOREIGN, "", "svg math", "foreignobject body")
     rule(FROM_SELECT, "", "select", "body")
     return rows, table
 
@@ -118,4 +117,23 @@ HEADISH[
     [TAG[name] for name in ["head", "meta", "link", "base", "title", "script", "style", "noscript", "template"]]
 ] = True
 
-TABLES = (KEYS, NUMBERS, KINDS, ROWS, IMPLIED, HEADISH, LEAVES_SELECT)
+# What tags are inside svg and math: BREAKS_OUT of them, or is KNOWN there; all others are names without a meaning. In
+# the known ones but svg and math, HTML begins again (13.2.6.5, 13.2.6.1: integration points).
+BREAKS_OUT, KNOWN = 1, 2
+
+
+def _in_foreign() -> np.ndarray:
+    table = np.zeros(256, np.uint8)
+    out = (
+        "b big blockquote body br center code dd div dl dt em embed h1 h2 h3 h4 h5 h6 head hr i img li menu meta nobr "
+        "ol p pre ruby s small span strong strike sub sup table tt u ul var"
+    )
+    table[[TAG[name] for name in out.split()]] = BREAKS_OUT
+    known = "svg math foreignobject desc title annotation-xml mi mo mn ms mtext"
+    table[[TAG[name] for name in known.split()]] = KNOWN
+    return table
+
+
+IN_FOREIGN = _in_foreign()
+
+TABLES = (KEYS, NUMBERS, KINDS, ROWS, IMPLIED, HEADISH, LEAVES_SELECT, IN_FOREIGN)

@@ -9,7 +9,6 @@ Promises: the same text on every machine. Costs about 4 ms a page of 200 KB in `
 worth is in benchmarks/RESULTS.md and docs/extraction.md. Refuses with `Unextractable` and a reason to count by.
 """
 
-import html as references
 import json
 import re
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ from tundish.operators.web.elements import NAMES, SCRIPT, TAG
 from tundish.operators.web.features import GROUPS
 from tundish.operators.web.guard import verdict
 from tundish.operators.web.main_text import Choice, Page, first_look, learnt, other_texts, page_of, second_look
+from tundish.operators.web.markdown import markdown_of
 from tundish.operators.web.metadata import JSON_BYTES, Metadata, metadata
-from tundish.operators.web.render import markdown_of, text_of
-from tundish.operators.web.tags import attributes_at
+from tundish.operators.web.render import text_of
+from tundish.operators.web.tags import attributes_at, unescaped
 
 How = Literal["fast", "cascade", "best"]
 Form = Literal["text", "markdown"]
@@ -136,25 +136,30 @@ def _article_body(page: Page) -> str:
             except ValueError:
                 continue
             body = _TAG.sub("", _BLOCK_TAG.sub("\n", body))
-            body = references.unescape(body).encode("utf-8", "replace").decode()
+            body = unescaped(body).encode("utf-8", "replace").decode()
             return "\n".join(line for part in body.split("\n") if (line := " ".join(part.split())))
     return ""
 
 
 def _links(page: Page, chosen: np.ndarray) -> tuple[Link, ...]:
-    """Links of the blocks that were taken, in page order."""
+    """Links of the blocks that were taken, in page order. Words of a link in a link are those of the inner one alone,
+    or 500 of them in each other would be 500 copies of a page."""
     tree, blocks = page.blocks.outline, page.blocks
-    kept = chosen[blocks.of_piece] if len(blocks) else np.zeros(0, bool)
-    first, last = tree.spans[0], tree.spans[1]
-    inside = np.concatenate([[0], np.cumsum(kept)])
-    found = []
-    for element in np.flatnonzero((tree.tags == _A) & (inside[last] > inside[first])).tolist():
-        start = int(tree.spans[3][element])
+    kept = np.flatnonzero(chosen[blocks.of_piece]) if len(blocks) else np.zeros(0, np.int64)
+    owner = np.full(tree.pieces.shape[1], -1, np.int32)
+    for element in np.flatnonzero(tree.tags == _A).tolist():  # the inner ones come later
+        owner[tree.spans[0, element] : tree.spans[1, element]] = element
+    linked: dict[int, list[int]] = {}
+    for piece, element in zip(kept.tolist(), owner[kept].tolist(), strict=True):
+        if element >= 0:
+            linked.setdefault(element, []).append(piece)
+    found: list[Link] = []
+    for element, pieces in sorted(linked.items()):
+        start = int(tree.spans[3, element])
         attributes, _ = attributes_at(page.raw[start : start + 8192].decode("utf-8", "replace"), len(NAMES[_A]) + 1)
         if href := attributes.get("href", "").strip():
-            pieces = (tree.pieces[:2, piece] for piece in range(first[element], last[element]))
-            words = b" ".join(page.raw[a:b] for a, b in pieces).decode("utf-8", "replace")
-            found.append(Link(href, " ".join(references.unescape(words).split())))
+            words = b" ".join(page.raw[a:b] for a, b in tree.pieces[:2, pieces].T.tolist()).decode("utf-8", "replace")
+            found.append(Link(href, " ".join(unescaped(words).split())))
         if len(found) == LINKS:
             break
     return tuple(found)

@@ -22,11 +22,12 @@ from tundish.operators.web.elements import (
     BLOCK,
     BODY,
     BR,
+    BREAKS_OUT,
     CELL,
-    FROM_FOREIGN,
     FROM_SELECT,
     HEAD,
     HTML,
+    KNOWN,
     LINE,
     MATH,
     NONE,
@@ -47,14 +48,25 @@ from tundish.operators.web.elements import (
     TR,
     VOID,
     A,
+    P,
 )
-from tundish.operators.web.outline_bytes import attributes, blank, comment_end, is_letter, name, number, raw_end
+from tundish.operators.web.outline_bytes import (
+    attributes,
+    blank,
+    cdata_end,
+    comment_end,
+    is_letter,
+    name,
+    number,
+    raw_end,
+)
 
 DEPTH = 512  # open elements that are kept; what lies deeper counts as the deepest
 LOOK_BACK = 64  # open elements a tag is held against
 NOTES = 4096  # tags that are noted
 IN_LINK = 16  # beside what parts a piece from the one before it
-DEEP, QUIET, LINKS, GAP, IN_HEAD, SEEN_BODY, OVER, ELEMENTS, TEXTS, USED, NOTES_USED, DEEPEST = range(12)  # the state
+DEEP, QUIET, LINKS, GAP, IN_HEAD, SEEN_BODY, OVER, ELEMENTS, TEXTS, USED, NOTES_USED, DEEPEST, FOREIGN = range(13)
+STATE = 13  # numbers above
 
 
 class Outline(NamedTuple):
@@ -85,7 +97,7 @@ def outline(page: bytes) -> Outline:
     spans, notes = np.empty((4, room), np.int32), np.empty((4, min(room, NOTES)), np.int32)
     most = min(6 * room, len(page) // 3) + 1
     tokens, owners = np.empty(most, np.uint32), np.empty(most, np.int32)
-    state, opened = np.zeros(12, np.int64), (np.empty(DEPTH, np.int64), np.empty(DEPTH, np.uint64))
+    state, opened = np.zeros(STATE, np.int64), (np.empty(DEPTH, np.int64), np.empty(DEPTH, np.uint64))
     walk(data, len(page), TABLES, (pieces, gaps), (tags, parents, marks, spans), tokens, owners, notes, opened, state)
     e, p, t, n = state[ELEMENTS], state[TEXTS], state[USED], state[NOTES_USED]
     tree = (tags[:e], parents[:e], marks[:e], spans[:, :e])
@@ -102,10 +114,24 @@ def _pop(to, opened, tree, kinds, state):
         kind = kinds[tags[one]]
         state[QUIET] -= (kind & SILENT) != 0
         state[LINKS] -= tags[one] == A
+        state[FOREIGN] -= (tags[one] == SVG) | (tags[one] == MATH)
         if kind & BLOCK:
             state[GAP] = PART
     state[DEEP] = to
     state[IN_HEAD] = state[IN_HEAD] if to > 1 else 0
+
+
+@inner
+def _foreign(stack, depth, tags):
+    """Place of the outermost element of the svg or math that we are in; `depth` where HTML has begun again."""
+    place = depth
+    for back in range(1, min(LOOK_BACK, depth - 1) + 1):
+        tag = tags[stack[depth - back]]
+        if (tag == SVG) | (tag == MATH):
+            place = depth - back
+        elif tag != 0:
+            break
+    return place
 
 
 @inner
@@ -130,7 +156,7 @@ def _closed(key, tag, opened, depth, tags, kinds):
         if opened[1][place] == key:
             return place
         inside = tags[opened[0][place]]
-        if inside == BODY or (inline and kinds[inside] & BLOCK):
+        if inside == BODY or (inline and kinds[inside] & BLOCK and inside != SVG and inside != MATH):
             break
         if kinds[inside] & STOP and not (tabular and kinds[inside] & CELL):
             break
@@ -167,6 +193,8 @@ def _end_tag(key, tag, before_tag, opened, tree, kinds, state):
         state[GAP] = max(state[GAP], LINE)
     elif state[GAP] == NONE and before_tag:
         state[GAP] = SPACE  # <b>one</b><i>two</i> are shown apart more often than not
+    if state[FOREIGN] > 0 and ((tag == P) | (tag == BR)):
+        _pop(_foreign(opened[0], state[DEEP], tree[0]), opened, tree, kinds, state)
     if (tag == HTML) | (tag == BODY) or kind & VOID:
         return
     to = _closed(key, tag, opened, state[DEEP], tree[0], kinds)
@@ -177,17 +205,14 @@ def _end_tag(key, tag, before_tag, opened, tree, kinds, state):
 @inner
 def _make_way(tag, tables, opened, tree, state):
     """Close what a start tag ends. False for a tag that gives no element."""
-    _, _, kinds, rows, implied, headish, leaves_select = tables
+    _, _, kinds, rows, implied, headish, leaves_select, _ = tables
     kind = kinds[tag]
     if state[IN_HEAD] and not headish[tag]:
         _pop(I64(1), opened, tree, kinds, state)
     if tag == HTML or (tag == BODY and state[SEEN_BODY]) or (tag == HEAD and (state[IN_HEAD] or state[SEEN_BODY])):
         return False
-    if state[QUIET] > 0:  # one that is never closed must not silence the rest of the page
-        if kind & BLOCK and tag != SVG and tag != MATH:
-            _pop(_ended(I64(FROM_FOREIGN), implied, opened[0], state[DEEP], tree[0]), opened, tree, kinds, state)
-        if leaves_select[tag]:
-            _pop(_ended(I64(FROM_SELECT), implied, opened[0], state[DEEP], tree[0]), opened, tree, kinds, state)
+    if state[QUIET] > 0 and leaves_select[tag]:  # one that is never closed must not silence the rest of the page
+        _pop(_ended(I64(FROM_SELECT), implied, opened[0], state[DEEP], tree[0]), opened, tree, kinds, state)
     if rows[tag]:
         to = _ended(I64(rows[tag]), implied, opened[0], state[DEEP], tree[0])
         _pop(to, opened, tree, kinds, state)
@@ -236,6 +261,7 @@ def _open(key, tag, void, start, opened, tree, kinds, state):
     state[DEEPEST] = max(state[DEEPEST], state[DEEP])
     state[QUIET] += (kinds[tag] & SILENT) != 0
     state[LINKS] += tag == A
+    state[FOREIGN] += (tag == SVG) | (tag == MATH)
     state[IN_HEAD] |= tag == HEAD
     state[SEEN_BODY] |= tag == BODY
 
@@ -243,8 +269,15 @@ def _open(key, tag, void, start, opened, tree, kinds, state):
 @inner
 def _start_tag(data, at, end, key, tag, start, closed, json, tables, opened, tree, notes, state):
     """What a start tag does; returns where to read on."""
-    kinds = tables[2]
+    kinds, in_foreign = tables[2], tables[7]
     kind = kinds[tag]
+    if state[FOREIGN] > 0:
+        to = _foreign(opened[0], state[DEEP], tree[0])
+        if to < state[DEEP] and in_foreign[tag] == BREAKS_OUT:
+            _pop(to, opened, tree, kinds, state)
+        elif to < state[DEEP]:  # nothing is raw here, and whatever closes itself is void
+            _open(key, tag if in_foreign[tag] == KNOWN else I64(0), closed, start, opened, tree, kinds, state)
+            return at, True
     if not _make_way(tag, tables, opened, tree, state):
         if kind & NOTED:
             _note(tag, start, at, at, notes, state)
@@ -261,7 +294,7 @@ def _start_tag(data, at, end, key, tag, start, closed, json, tables, opened, tre
 @kernel
 def walk(data, end, tables, texts, tree, tokens, owners, notes, opened, state):
     """Fill the arrays; `state` says how much of each is used."""
-    keys, numbers, kinds, _, _, _, _ = tables
+    keys, numbers, kinds, _, _, _, _, _ = tables
     tree[0][0], tree[1][0], tree[2][0], tree[3][0, 0], tree[3][3, 0] = HTML, -1, 0, 0, 0
     opened[0][0], opened[1][0] = 0, 0
     state[DEEP], state[ELEMENTS], state[GAP], state[DEEPEST] = 1, 1, PART, 1
@@ -281,7 +314,7 @@ def walk(data, end, tables, texts, tree, tokens, owners, notes, opened, state):
             break
         start, ending = at, data[at + 1] == 47
         if not is_letter(data[at + 1 + ending]):
-            at = begin = comment_end(data, at, end)
+            at = begin = cdata_end(data, at, end) if state[FOREIGN] > 0 else comment_end(data, at, end)
             continue
         key, at = name(data, at + 1 + ending, end)
         tag = number(keys, numbers, key)

@@ -4,9 +4,12 @@ Promises: each function reads on from where it is and never back, so a page is r
 looked at (see `machine`), and count for nothing. Source: WHATWG HTML, 13.2.5 (2026-11).
 """
 
+import numpy as np
+
 from tundish.operators.text.kernels.machine import I64, U64, find_byte, inner
 from tundish.operators.web.elements import ARIA_HIDDEN, HIDDEN, TOLD
 
+CDATA = np.frombuffer(b"<![CDATA[", np.uint8)
 TOKENS = 12  # words of class, id, role and itemprop of one element
 TOKEN_BYTES = 96  # of one of these attributes that are read
 STYLE_BYTES = 400  # of a style
@@ -113,6 +116,22 @@ def comment_end(data, at, end):
 
 
 @inner
+def cdata_end(data, at, end):
+    """Behind a CDATA section whose `<` stands at `at`, which svg and math may hold; else what `comment_end` says."""
+    for n in range(9):
+        if at + n >= end or data[at + n] != CDATA[n]:
+            return comment_end(data, at, end)
+    at += 9
+    while True:
+        at = find_byte(data, at, I64(62), end - at)
+        if at < 0:
+            return end
+        if data[at - 1] == 93 and data[at - 2] == 93:
+            return at + 1
+        at += 1
+
+
+@inner
 def blank(data, at, end):
     while at < end:
         if not is_blank(data[at]):
@@ -124,12 +143,13 @@ def blank(data, at, end):
 @inner
 def not_shown(data, at, end):
     """Does a style say display:none or visibility:hidden?"""
-    while at + 10 < end:
+    begin = at
+    while at + 4 < end:
         if data[at] == 58:  # what stands before and behind a colon
             value = at + 1
             while value < end and is_blank(data[value]):
                 value += 1
-            if value + 4 <= end and at >= 7:
+            if value + 4 <= end and at - begin >= 7:
                 before, behind = lower(data[at - 1]), lower(data[value])
                 none = behind == 110 and lower(data[value + 1]) == 111 and lower(data[value + 2]) == 110
                 if before == 121 and none and lower(data[at - 2]) == 97:

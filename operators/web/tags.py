@@ -17,6 +17,8 @@ _ATTRIBUTE = re.compile(
 _RAW = "script|style|title|textarea|xmp|noembed|noframes|iframe"
 COMMENT_END = re.compile(r"--!?>")
 RAW_END = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE | re.ASCII) for name in _RAW.split("|")}
+_LONG_NUMBER = re.compile(r"&#([0-9]{9,}+)")
+_FOREIGN = re.compile(r"<(/?)(?:svg|math)(?=[\s/>])", re.IGNORECASE | re.ASCII)
 # Named references need their semicolon here, but for the four that pages forget it on: "&copy=1" is a parameter.
 _REFERENCE = re.compile(
     r"&(?:#\d{1,7};?|#[xX][0-9a-fA-F]{1,6};?|[A-Za-z][A-Za-z0-9]{1,31};|(?:amp|lt|gt|quot)(?![=A-Za-z0-9]))"
@@ -38,7 +40,7 @@ def tags(page: str, wanted: re.Pattern[str]) -> Iterator[tuple[str, dict[str, st
     >>> list(tags('<!--<a href=x>--><A HREF="?a=1&amp;b=2" download>', pattern(frozenset({"a"}))))
     [('a', {'href': '?a=1&b=2', 'download': ''}, 49)]
     """
-    at = 0
+    at, foreign = 0, _Foreign()
     while found := wanted.search(page, at):
         if found[1]:
             end = COMMENT_END.search(page, found.start() + 2)
@@ -51,11 +53,24 @@ def tags(page: str, wanted: re.Pattern[str]) -> Iterator[tuple[str, dict[str, st
         if at < 0:
             return
         yield name, attributes, at
-        if name in RAW_END:
+        if name in RAW_END and not (page[at - 2] == "/" and foreign.at(page, found.start())):
             end = RAW_END[name].search(page, at)
             if end is None:
                 return
             at = end.start()
+
+
+class _Foreign:
+    """Whether a place lies in svg or math, where `<style/>` ends itself; asked for places in order."""
+
+    def __init__(self) -> None:
+        self.read, self.inside = 0, False
+
+    def at(self, page: str, place: int) -> bool:
+        for tag in _FOREIGN.finditer(page, self.read, place):
+            self.inside = not tag[1]
+        self.read = place
+        return self.inside
 
 
 def attributes_at(page: str, at: int) -> tuple[dict[str, str], int]:
@@ -77,7 +92,21 @@ def resolved(value: str) -> str:
     return _REFERENCE.sub(lambda match: html.unescape(match[0]), value) if "&" in value else value
 
 
+def unescaped(text: str) -> str:
+    """Character references in a text resolved, by the rules for text. Never raises: html.unescape makes a number of
+    what may be 5,000 digits, which Python refuses (int_max_str_digits).
+
+    >>> unescaped("caf&eacute; &#0000000000065; &#" + "1" * 5000 + "; a&b")
+    'café A \ufffd a&b'
+    """
+    if "&" not in text:
+        return text
+    if "&#" in text:
+        text = _LONG_NUMBER.sub(lambda found: "&#" + (found[1].lstrip("0")[:9] or "0"), text)
+    return html.unescape(text)
+
+
 def title_of(page: str, end: int) -> str:
     """The text of the title element whose start tag ends at `end`, white space collapsed."""
     close = RAW_END["title"].search(page, end)
-    return " ".join(html.unescape(page[end : close.start() if close else end][:1000]).split())
+    return " ".join(unescaped(page[end : close.start() if close else end][:1000]).split())
