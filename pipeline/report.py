@@ -91,7 +91,7 @@ def chosen(dataset: Dataset, by: str, *columns: str, most: int = EXAMPLES) -> di
 def _dropped(told: Ran) -> list[dict[str, Any]]:
     """Reasons with their counts and examples, those of the extraction first."""
     found = []
-    for address in [*told.of("Extract"), *told.of("Corpus")]:
+    for address in [*told.of("Extract"), *told.of("Read"), *told.of("Corpus")]:
         dataset = told.inside(address, "dropped")
         if dataset is None or not dataset.rows:
             continue

@@ -94,13 +94,13 @@ def _crawled(past: Ran, chain: set[str]) -> Iterator[Event]:
 
 
 def _refused(past: Ran, chain: set[str]) -> Iterator[Event]:
-    """Captures that became no document."""
-    for address in past.of("Extract"):
+    """Captures, and rows of files, that became no document."""
+    for address in [*past.of("Extract"), *past.of("Read")]:
         if (dropped := past.inside(address, "dropped")) is None:
             continue
         for place in rows_of(dropped, "url", chain, pa.large_string()):
             row = row_at(dropped, *place, "url", "reason", "detail")
-            yield Event("Extract", address, f"dropped: {row.pop('reason')}", row)
+            yield Event(past.recipe[address]["stage"], address, f"dropped: {row.pop('reason')}", row)
 
 
 def _documents(past: Ran, column: str, wanted: Iterable[Any], kind: pa.DataType) -> Iterator[Found]:

@@ -36,7 +36,7 @@ class Ingest(Stage):
     `url` and `date` those with their address and time; it is given where the files are tables.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     makes: ClassVar[tuple[str, ...]] = ("payload",)
 
     archives: tuple[str, ...] = field(metadata=PLACE)
@@ -137,7 +137,7 @@ def _is_table(uri: str) -> bool:
 
 def archives_in(file: dict[str, Any]) -> list[dict[str, Any]]:
     """A file, or the archives in the WACZ file that it is."""
-    held = members(file["uri"]) if file["uri"].endswith(".wacz") else []
+    held = members(file["uri"]) if file["uri"].lower().endswith(".wacz") else []
     return [file | {"member": name, "label": f"{file['label']}/{name}", "inner": size} for name, size in held] or [file]
 
 

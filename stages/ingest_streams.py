@@ -7,6 +7,7 @@ after `TRIES` failures in a row, with the address and the reason; and a server w
 
 import io
 import lzma
+import re
 import struct
 import time
 import zipfile
@@ -21,6 +22,7 @@ from tundish.cluster import store
 BLOCK, LITTLE = 4 << 20, 64 << 10  # bytes fetched at once: by who reads on, and after a jump
 TRIES, PAUSE, LONGEST = 8, 1.0, 60.0  # attempts in a row; seconds before the second of them, and at most
 PATIENCE = frozenset({403, 408, 425, 429, 500, 502, 503, 504})  # Common Crawl's data hosts slow down with 403 and 503
+CALLED = re.compile(r"\.w?arc(\.(gz|zst|lz4))?$", re.IGNORECASE)
 LOCAL = struct.Struct("<26xHH")  # of a ZIP file's local header: lengths of name and extra field (APPNOTE 4.3.7)
 
 
@@ -110,6 +112,7 @@ class Patient(io.RawIOBase):
         self._uri, self._at = uri, 0
         self._size = size_of(uri)
         self._block, self._from = b"", 0
+        self.failed: Exception | None = None  # what it raised: no property of the bytes
 
     def readable(self) -> bool:
         return True
@@ -124,7 +127,11 @@ class Patient(io.RawIOBase):
         if wanted and not 0 <= inside <= inside + wanted <= len(self._block):
             onward = 0 <= inside <= len(self._block)  # who jumps about wants little
             ahead = max(wanted, BLOCK if onward else LITTLE)
-            self._block, self._from, inside = self._fetched(min(left, ahead)), self._at, 0
+            try:
+                self._block, self._from, inside = self._fetched(min(left, ahead)), self._at, 0
+            except Exception as error:
+                self.failed = error
+                raise
         piece = self._block[inside : inside + wanted]
         self._at += len(piece)
         return piece
@@ -241,10 +248,13 @@ def inside(stream: Any, member: str) -> Any:
 
 
 def members(uri: str) -> list[tuple[str, int]]:
-    """(name, size) of the web archives in a WACZ file (its folder `archive/`), sorted; none where it is no ZIP file."""
+    """(name, size) of the web archives in a WACZ file, sorted; none where it is no ZIP file. They are what lies in its
+    folder `archive/`; where nothing does, what is called as one."""
     with opened(uri) as stream:
         try:
             held = zipfile.ZipFile(stream).infolist()
         except UNZIPPED:
             return []
-    return sorted((i.filename, i.file_size) for i in held if i.filename.startswith("archive/") and not i.is_dir())
+    files = [(i.filename, i.file_size) for i in held if not i.is_dir()]
+    inside = [one for one in files if one[0].startswith("archive/")]
+    return sorted(inside or [one for one in files if CALLED.search(one[0])])

@@ -1,8 +1,9 @@
 """Tables with a column of HTML as captures: what a crawler of another make kept, or a data set of pages.
 
 Promises: one capture a row; its `source` is the file and the row, counted from 0. A page that is a string is UTF-8 and
-says so; of bytes nothing is known, and the page's own declaration counts. Costs what reading the table costs. Refuses
-nothing a row holds: a row without a page or an address is damage, and counted.
+says so; of bytes nothing is known, and the page's own declaration counts. Costs what reading the table costs. A row
+without a page or an address, or one that cannot be read, is damage, and counted. Refuses what `numbered` refuses: a
+table whose first rows have no such column, or are broken for the most part.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,8 @@ from typing import Any
 from tundish.operators.web.walk import Damage
 from tundish.operators.web.warc import Capture
 from tundish.stages.read import picked, spelt
-from tundish.stages.read_forms import Piece, rows
+from tundish.stages.read_forms import Piece, numbered
+from tundish.stages.read_lines import Broken
 
 
 def constants(piece: Piece, html: str, url: str, date: str) -> dict[str, str]:
@@ -25,7 +27,10 @@ def pages(uri: str, told: Mapping[str, str]) -> Iterator[Capture | Damage]:
     piece = Piece(int(told["start"]), int(told["stop"]) if "stop" in told else None, int(told["row"]))
     named = told["html"], told["url"], told["date"]
     columns = [column for name in named for column in (name, name.partition(".")[0])]
-    for number, row in enumerate(rows(uri, piece, columns), piece.row):
+    for number, row in numbered(uri, piece, columns, "Ingest.html"):
+        if isinstance(row, Broken):
+            yield Damage(number, row.reason, f"row {number}: {row.detail}")
+            continue
         page, url, date = (picked(row, name) for name in named)
         yield _capture(page, url, spelt(date) or "", number)
 

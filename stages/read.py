@@ -1,8 +1,12 @@
 """Read: documents a user holds as texts, one a file or a row: the forms of stages/read_forms, Hugging Face data sets.
 
+Beside the documents lies `dropped/`: one for each row that is none, by file and number (counted from 0), as `bad_row`,
+`undecodable`, `bad_compression`, `truncated` or `no_text`.
+
 Promises: memory of one batch; one large file is cut and read by several workers, and gives the same rows however it is
-cut. Refuses a file it has no reader for and, by file and row (counted from 0), a row without text and bytes that are
-not what the name says. A row's key is its `url`, else its `id`, else the file and its number.
+cut; a row that cannot be read costs itself, and where more is lost `value` is how many rows. Refuses a file it has no
+reader for, one whose first thousand rows are broken for the most part, and one where none of them has the key of the
+text, with the keys they have. A row's key is its `url`, else its `id`, else the file and its number.
 """
 
 import contextlib
@@ -24,13 +28,15 @@ from tundish.operators.text import warm
 from tundish.operators.text.digest import identity, payload_digest
 from tundish.operators.text.repair import repair, text_of
 from tundish.operators.web import urls
-from tundish.stages.documents import DOCUMENT, table_of
-from tundish.stages.read_forms import BROKEN, READERS, Piece, cut, form_of, lines_of, rows
+from tundish.stages.documents import DOCUMENT, DROPPED, table_of
+from tundish.stages.read_forms import READERS, Piece, cut, form_of, numbered, rows
 from tundish.stages.read_hub import OWN, files_of
+from tundish.stages.read_lines import BROKEN, Broken, lines, strictly
 from tundish.stages.stage import PLACE, Place, Stage
 
 __all__ = ["BROKEN", "READERS", "Files", "Names", "Read", "records", "split"]
 
+NOTHING = "nothing is left of it when it is repaired"
 EPOCH = 10**8  # a number from here on is seconds since 1970, from EPOCH * 1000 on milliseconds; below it is a year
 
 
@@ -56,7 +62,7 @@ class Read(Stage):
     `subset` and `split` choose from a Hugging Face data set (configuration and split; "all" for every split).
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     makes: ClassVar[tuple[str, ...]] = tuple(DOCUMENT.names)
 
     files: tuple[str, ...] = field(metadata=PLACE)
@@ -101,7 +107,8 @@ class Read(Stage):
         names = Names(self.text, self.url, self.id, self.date, self.title)
         pieces = tuple((n, piece) for n in range(len(files)) for piece in cuts[n])
         source = Files(tuple(files), self.text, self.sample, names, pieces)
-        [(documents,)] = map_(cluster, "Read", [Job(as_documents, (out.target(),), about=out.about)], source)
+        job = Job(as_documents, (out.target(), out.target("dropped")), about={**out.about, "inside": ["dropped"]})
+        [(documents, _)] = map_(cluster, "Read", [job], source)
         return documents
 
 
@@ -118,7 +125,13 @@ class Cut:
         return item[0], cut(item[1], self.size)
 
 
-ROWS = pa.schema([(c, pa.large_string()) for c in ("key", "text", "title", "date", "source")])
+ROWS = pa.schema(
+    [
+        *((c, pa.large_string()) for c in ("key", "text", "title", "date", "source")),
+        *((c, pa.large_string()) for c in ("reason", "detail")),  # why it is no document; null where it is one
+        ("rows", pa.int64()),  # that are lost with it
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -150,9 +163,8 @@ class Files:
         uri, _ = self.files[number]
         batch: list[dict[str, Any]] = []
         given = 0
-        for at, row in enumerate(rows(uri, piece, [self.text, *self.columns.columns]), piece.row):
-            if self.sample is not None and at >= self.sample:
-                break
+        wanted = [self.text, *self.columns.columns]
+        for at, row in numbered(uri, piece, wanted, "Read.text", self.sample):
             batch.append(self._row(uri, at, row))
             if len(batch) == rows_:
                 yield pa.Table.from_pylist(batch, schema=ROWS)
@@ -160,17 +172,21 @@ class Files:
         if batch or not given:
             yield pa.Table.from_pylist(batch, schema=ROWS)
 
-    def _row(self, uri: str, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
-        label, text = os.path.basename(uri), picked(row, self.text)
+    def _row(self, uri: str, number: int, row: Mapping[str, Any] | Broken) -> dict[str, Any]:
+        source = f"{os.path.basename(uri)}:{number}"
+        if isinstance(row, Broken):
+            told = {"reason": row.reason, "detail": storable(row.detail), "rows": row.rows}
+            return {"key": source, "source": source, **told}
+        text = picked(row, self.text)
         if isinstance(text, bytes):  # a binary column: what is no UTF-8 becomes U+FFFD
             text = text_of(pa.array([text], pa.large_binary()))[0][0].as_py()
+        key = storable(str(picked(row, self.columns.url) or picked(row, self.columns.id) or source))
         if not isinstance(text, str):
-            raise ValueError(f"row {number} of {label} has no {self.text!r}; name the right key in Read.text")
-        source = f"{label}:{number}"
-        key = str(picked(row, self.columns.url) or picked(row, self.columns.id) or source)
+            what = f"{self.text!r} is of the type {type(text).__name__}" if text is not None else f"no {self.text!r}"
+            return {"key": key, "source": source, "reason": "no_text", "detail": what, "rows": 1}
         title, dated = titled(picked(row, self.columns.title)), spelt(picked(row, self.columns.date))
-        told = {"key": key, "text": text, "title": title, "date": dated, "source": source}
-        return {name: value and storable(value) for name, value in told.items()}
+        told = {"text": text, "title": title, "date": dated, "source": source}
+        return {"key": key, **{name: value and storable(value) for name, value in told.items()}}
 
 
 def picked(row: Mapping[str, Any], name: str) -> Any:
@@ -225,43 +241,56 @@ def storable(text: str) -> str:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def records(uri: str) -> Iterator[Mapping[str, Any]]:
+def records(uri: str) -> Iterator[Mapping[str, Any] | Broken]:
     """The rows of one file."""
     yield from rows(uri, Piece())
 
 
 def split(stream: Any, uri: str) -> Iterable[bytes]:
-    """Lines of a text file, ended by LF alone; unpacked as its name says."""
-    return lines_of(stream, form_of(uri)[1])
+    """Lines of a text file, ended by LF alone; unpacked as its name says. Raises one of `BROKEN` where it is broken."""
+    return strictly(lines(stream, form_of(uri)[1]))
 
 
-def as_documents(batch: pa.Table, at: At) -> pa.Table:
-    """Rows with a key and a text -> documents."""
-    rows, given = [], batch.to_pylist()
+def as_documents(batch: pa.Table, at: At) -> tuple[pa.Table, pa.Table]:
+    """Rows with a key and a text -> (documents, dropped)."""
+    kept, dropped = [], []
     texts, repairs = repair(batch["text"].combine_chunks().cast(pa.large_string()))
-    for row, text, done in zip(given, texts.to_pylist(), repairs.to_pylist(), strict=True):
-        text = text.strip()
-        digest = payload_digest(text.encode())
-        url = row["key"]
+    for row, text, done in zip(batch.to_pylist(), texts.to_pylist(), repairs.to_pylist(), strict=True):
+        text = (text or "").strip()
+        if row["reason"] is None and not text:
+            row |= {"reason": "no_text", "detail": "it is blank" if not row["text"].strip() else NOTHING, "rows": 1}
+        if row["reason"] is not None:
+            at.tally[f"dropped:{row['reason']}"] += row["rows"]
+            dropped.append(_dropped(row))
+            continue
         at.tally["bytes_out"] += len(text.encode())
         at.tally["kept"] += 1
-        rows.append(
-            {
-                "id": identity([url], [digest])[0].as_py(),
-                "content_digest": digest,
-                "url": url,
-                "host": host_of(url),
-                "text": text,
-                "title": row["title"],
-                "date": row["date"],
-                "origin": "read",
-                "source": row["source"],
-                "mime": "text/plain",
-                "how": "read",
-                "repairs": done,
-            }
-        )
-    return table_of(DOCUMENT, rows)
+        kept.append(_document(row, text, done))
+    return table_of(DOCUMENT, kept), table_of(DROPPED, dropped)
+
+
+def _document(row: Mapping[str, Any], text: str, repairs: list[str]) -> dict[str, Any]:
+    digest, url = payload_digest(text.encode()), row["key"]
+    return {
+        "id": identity([url], [digest])[0].as_py(),
+        "content_digest": digest,
+        "url": url,
+        "host": host_of(url),
+        "text": text,
+        "title": row["title"],
+        "date": row["date"],
+        "origin": "read",
+        "source": row["source"],
+        "mime": "text/plain",
+        "how": "read",
+        "repairs": repairs,
+    }
+
+
+def _dropped(row: Mapping[str, Any]) -> dict[str, Any]:
+    url, lost = row["key"], float(row["rows"]) if row["rows"] > 1 else None
+    why = {"reason": row["reason"], "detail": f"{row['source']}: {row['detail']}", "value": lost}
+    return {"url": url, "host": host_of(url), "origin": "read", "source": row["source"], "stage": "read", **why}
 
 
 def host_of(key: str) -> str | None:

@@ -6,20 +6,16 @@
 
 All but the first two also as `.gz`, `.bz2`, `.xz` (whole) and `.zst` (cut between frames that begin a line).
 
-Promises: lines end at \\n alone (texts contain U+2028 and U+0085); memory of one row group or one line; a row has the
-same number however the file is cut. A `.json` file is one of lines, as data sets have it. Cells of a `.tsv` hold no
-quotes that mean anything (IANA text/tab-separated-values); a `.csv` is RFC 4180. Costs a pass over a file of lines that
-is large enough to be cut. Refuses, by file and row (counted from 0), what is not what the name says.
+Promises: memory of one row group or one line; a row has the same number however the file is cut; one that cannot be
+read is `Broken`, counts as a row, and costs none before or after it. A `.json` file is one of lines, as data sets have
+it. Cells of a `.tsv` hold no quotes that mean anything (IANA text/tab-separated-values); a `.csv` is RFC 4180. Costs a
+pass over a file of lines that is large enough to be cut. Refuses, by name, a file of which nothing can be read, or not
+the half of its first rows, and one that has nowhere what is looked for.
 """
 
-import bz2
-import csv
-import gzip
 import io
-import json
-import lzma
+import itertools
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,18 +26,17 @@ import zstandard
 
 from tundish.cluster import store
 from tundish.operators.web import encoding
-from tundish.stages.ingest_streams import Window, opened
+from tundish.stages.ingest_streams import opened
+from tundish.stages.read_batches import batches, parquet
+from tundish.stages.read_cells import Rows, objects, separated, tabbed
+from tundish.stages.read_lines import BROKEN, SLICE, Broken, blame, lines, said, unpacked, wide
 
-# What broken bytes raise in the readers of gzip, bzip2, xz, Zstandard, UTF-8, JSON, CSV and Parquet.
-BROKEN = (ValueError, OSError, EOFError, RecursionError, OverflowError, zlib.error, lzma.LZMAError)
-BROKEN += (zstandard.ZstdError, pa.ArrowException, csv.Error)
 LINES, CELLS, TEXTS = (".jsonl", ".ndjson", ".json"), (".csv", ".tsv"), (".txt", ".md")
 PACKED = ("", ".gz", ".zst", ".bz2", ".xz")
 BATCHES = (".arrow", ".feather")
 READERS = (*(form + pack for form in (*LINES, *CELLS, *TEXTS) for pack in PACKED), ".parquet", *BATCHES)
-ROWS = 256  # of a batch held as Python values: pages have hundreds of kilobytes
-SLICE = 4096  # bytes of zstd taken at once when frames are looked for: one may unpack to 128 KiB for each four
-FIELD = 1 << 30  # bytes of a CSV cell; the reader's own limit is 128 KiB, which whole pages outgrow
+MARK = b"\xef\xbb\xbf"
+HEAD = 1000  # rows by which a file is judged
 
 
 @dataclass(frozen=True)
@@ -91,13 +86,24 @@ def _marks(stream: Any, form: str, pack: str, size: int) -> Iterator[tuple[int, 
         )
     if form in BATCHES:
         try:
-            batches = pa.ipc.open_file(stream)
+            held = pa.ipc.open_file(stream)
         except pa.ArrowInvalid:
             return iter([(0, 0)])  # a stream: nothing says where its batches lie
-        each = (batches.get_batch(b) for b in range(batches.num_record_batches))
-        return _summed(((batch.nbytes, batch.num_rows) for batch in each), size)
+        return _summed((_weighed(held, number) for number in range(held.num_record_batches)), size)
+    if wide(next((block for block in unpacked(stream, pack) if isinstance(block, bytes)), b"")):
+        return iter([(0, 0)])  # its lines are known once it is decoded
+    stream.seek(0)
     header = form == ".tsv"
     return _framed(stream, size, header) if pack else _lined(stream, size, header)
+
+
+def _weighed(file: Any, number: int) -> tuple[int, int]:
+    """(bytes, rows) of a batch; one that is broken is one row."""
+    try:
+        batch = file.get_batch(number)
+    except BROKEN:
+        return 0, 1
+    return batch.nbytes, batch.num_rows
 
 
 def _summed(parts: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
@@ -117,8 +123,8 @@ def _lined(stream: Any, size: int, header: bool) -> Iterator[tuple[int, int]]:
         if at - last >= size and row > 0:  # after the header at least
             yield at, row
             last = at
+        row += bool((line if at else line.removeprefix(MARK)).strip())
         at += len(line)
-        row += bool(line.strip())
 
 
 def _framed(stream: Any, size: int, header: bool) -> Iterator[tuple[int, int]]:
@@ -150,112 +156,109 @@ def _frames(stream: Any) -> Iterator[tuple[int, bytes | None]]:
             piece = step.unused_data if step.eof else b""
 
 
-def rows(uri: str, piece: Piece, columns: Sequence[str] | None = None) -> Iterator[Mapping[str, Any]]:
-    """The rows of a piece. `columns`: those that are wanted, where the form can leave others unread."""
+def numbered(
+    uri: str, piece: Piece, columns: Sequence[str], field: str, most: int | None = None
+) -> Iterator[tuple[int, Mapping[str, Any] | Broken]]:
+    """The rows of a piece with their numbers in the file, up to `most`; broken ones too.
+
+    Refuses a file whose head, the same for every cut, lacks the first of the columns or is broken for the most part;
+    `field`: what named that column.
+    """
+    judged = piece.start == 0 and form_of(uri)[0] not in TEXTS  # of which each is a row of its own
+    number, head = piece.row, Head(os.path.basename(uri), columns[0], field) if judged else None
+    for row in rows(uri, piece, columns):
+        if most is not None and number >= most:
+            break
+        if head:
+            head.see(number, row)
+        yield number, row
+        number += row.rows if isinstance(row, Broken) else 1
+    if head:
+        if head.more and piece.stop is not None and most is None:  # the next pieces', which judge nothing themselves
+            for row in itertools.takewhile(lambda _: head.more, rows(uri, Piece(piece.stop, None, number), columns)):
+                head.see(number, row)
+                number += row.rows if isinstance(row, Broken) else 1
+        head.judge()
+
+
+class Head:
+    """The first rows of a file, and whether it can be what it is taken for."""
+
+    def __init__(self, label: str, column: str, field: str) -> None:
+        self._label, self._column, self._field = label, column, field
+        self._seen = self._broken = 0
+        self._first, self._has, self._names = "", False, dict[str, None]()
+
+    @property
+    def more(self) -> bool:
+        """Whether rows that are still to come can change the verdict."""
+        return self._seen < HEAD
+
+    def see(self, number: int, row: Mapping[str, Any] | Broken) -> None:
+        if not self.more:
+            return
+        self._seen += 1
+        if isinstance(row, Broken):
+            self._broken += 1
+            self._first = self._first or f"row {number} of {self._label} cannot be read ({row.detail})"
+        else:
+            self._has = self._has or has(row, self._column)
+            self._names |= dict.fromkeys(str(name)[:40] for name in list(row)[:20])
+        if not self.more:
+            self.judge()
+
+    def judge(self) -> None:
+        good = self._seen - self._broken
+        if self._broken > good:
+            many = f", and so are {self._broken - 1} more of the first {self._seen}" if self._broken > 1 else ""
+            raise ValueError(f"{self._first}{many}; mend the file, or leave it out")
+        if good and not self._has:
+            listed = ", ".join(list(self._names)[:20]) or "nothing"
+            raise ValueError(
+                f"{self._label} has no {self._column!r} (it has {listed}); name the right key in {self._field}"
+            )
+
+
+def has(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a row has a key, or a way of keys with dots between them, whatever lies there.
+
+    >>> has({"a": {"b": None}}, "a.b"), has({"a": None}, "a.b"), has({"a": {"c": 1}}, "a.b")
+    (True, True, False)
+    """
+    first, _, rest = name.partition(".")
+    if name in row or not rest or first not in row:
+        return name in row
+    return row[first] is None or (isinstance(row[first], Mapping) and has(row[first], rest))
+
+
+def rows(uri: str, piece: Piece, columns: Sequence[str] | None = None) -> Rows:
+    """The rows of a piece. `columns`: those that are wanted, where the form can leave others unread; all are given
+    where the first of them is not there."""
     form, pack = form_of(uri)
-    if form in TEXTS:
-        yield {"text": encoding.decode(_unpacked(uri, pack)).text}
-        return
-    number = piece.row
     with opened(uri) as stream:
         try:
-            for row in _rows(stream, form, pack, piece, columns):
-                if not isinstance(row, Mapping):
-                    raise ValueError(f"it is of the type {type(row).__name__}, not an object")
-                yield row
-                number += 1
+            yield from _rows(stream, form, pack, piece, columns)
         except BROKEN as error:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ValueError(
-                f"row {number} of {os.path.basename(uri)} cannot be read ({reason}); mend the file, or leave it out"
-            ) from error
+            blame(stream, error)
+            yield Broken("bad_row", said(error))
 
 
-def _unpacked(uri: str, pack: str) -> bytes:
-    with opened(uri) as stream:
-        try:
-            return bytes(stream.read()) if not pack else b"".join(lines_of(stream, pack))
-        except BROKEN as error:
-            raise ValueError(
-                f"{os.path.basename(uri)} cannot be unpacked ({error}); mend it, or leave it out"
-            ) from error
-
-
-def _rows(stream: Any, form: str, pack: str, piece: Piece, columns: Sequence[str] | None) -> Iterator[Any]:
+def _rows(stream: Any, form: str, pack: str, piece: Piece, columns: Sequence[str] | None) -> Rows:
     if form == ".parquet":
-        return _parquet(stream, piece, columns)
+        return parquet(stream, piece.start, piece.stop, columns)
     if form in BATCHES:
-        return _batches(stream, piece)
+        return batches(stream, piece.start, piece.stop, columns)
+    if form in TEXTS:
+        return _text(stream, pack)
+    held = lines(stream, pack, piece.start, piece.stop)
     if form == ".csv":
-        return _csv(lines_of(stream, pack))
+        return separated(held, lambda: lines(stream, pack))
     if form == ".tsv":
-        names = _header(next(iter(_within(stream, pack, Piece())), b""))
-        return _tsv(_within(stream, pack, piece), names, skip=piece.start == 0)
-    return (json.loads(text) for line in _within(stream, pack, piece) if (text := line.decode().strip()))
+        return tabbed(held, lambda: lines(stream, pack), first=piece.start == 0)
+    return objects(held)
 
 
-def _within(stream: Any, pack: str, piece: Piece) -> Iterable[bytes]:
-    """The lines of a piece; in a window, since readers close what they read from when they are done."""
-    stop = stream.seek(0, 2) if piece.stop is None else piece.stop
-    return lines_of(Window(stream, piece.start, stop - piece.start), pack)
-
-
-def lines_of(stream: Any, pack: str) -> Iterable[bytes]:
-    """Lines of a file, ended by LF alone; compressed ones are unpacked."""
-    if pack == ".gz":
-        return gzip.GzipFile(fileobj=stream)
-    if pack == ".bz2":
-        return bz2.BZ2File(stream)
-    if pack == ".xz":
-        return lzma.LZMAFile(stream)
-    if pack == ".zst":
-        frames = zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(stream, read_across_frames=True)
-        return io.BufferedReader(frames)
-    return io.BufferedReader(stream, 1 << 20)
-
-
-def _parquet(stream: Any, piece: Piece, columns: Sequence[str] | None) -> Iterator[Any]:
-    file = pq.ParquetFile(stream)
-    known = file.schema_arrow.names
-    wanted = None if columns is None else [c for c in dict.fromkeys(columns) if c in known]
-    stop = file.num_row_groups if piece.stop is None else piece.stop
-    for batch in file.iter_batches(ROWS, row_groups=range(piece.start, stop), columns=wanted or None):
-        yield from batch.to_pylist()
-
-
-def _batches(stream: Any, piece: Piece) -> Iterator[Any]:
-    try:
-        file = pa.ipc.open_file(stream)
-        stop = file.num_record_batches if piece.stop is None else piece.stop
-        batches = (file.get_batch(number) for number in range(piece.start, stop))
-    except pa.ArrowInvalid:
-        stream.seek(0)
-        batches = iter(pa.ipc.open_stream(stream))
-    for batch in batches:
-        for start in range(0, len(batch), ROWS):
-            yield from batch.slice(start, ROWS).to_pylist()
-
-
-def _csv(lines: Iterable[bytes]) -> Iterator[Any]:
-    csv.field_size_limit(FIELD)
-    cells = csv.reader((line.decode() for line in lines), strict=True)
-    names = [name.removeprefix("\ufeff") for name in next(cells, [])]
-    for row in cells:
-        if row:
-            yield _named(names, row)
-
-
-def _tsv(lines: Iterable[bytes], names: Sequence[str], skip: bool) -> Iterator[Any]:
-    for number, line in enumerate(lines):
-        if line.strip() and not (skip and number == 0):
-            yield _named(names, line.decode().rstrip("\r\n").split("\t"))
-
-
-def _header(line: bytes) -> list[str]:
-    return line.decode().removeprefix("\ufeff").rstrip("\r\n").split("\t")
-
-
-def _named(names: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
-    if len(cells) != len(names):
-        raise ValueError(f"it has {len(cells)} cells, and the first line names {len(names)}")
-    return dict(zip(names, cells, strict=True))
+def _text(stream: Any, pack: str) -> Rows:
+    blocks = list(unpacked(stream, pack))
+    broken = next((block for block in blocks if isinstance(block, Broken)), None)
+    yield broken or {"text": encoding.decode(b"".join(b for b in blocks if isinstance(b, bytes))).text}

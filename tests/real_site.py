@@ -65,7 +65,7 @@ def site(folder: Path) -> dict[str, Answer]:
     pages = {
         row["url"]: Answer(
             200,
-            (("Content-Type", row["content_type"]), ("Content-Language", row["content_language"])),
+            (("Content-Type", row["content_type"]), *_language(row)),
             files[row["file"]],
         )
         for row in records(folder / "crawl-truth.jsonl.zst")
@@ -74,6 +74,10 @@ def site(folder: Path) -> dict[str, Answer]:
         row["url"]: Answer(301, (("Location", row["location"]),)) for row in records(folder / "redirects.jsonl.zst")
     }
     return pages | moved
+
+
+def _language(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return (("Content-Language", row["content_language"]),) if row.get("content_language") else ()
 
 
 class _Server(ThreadingHTTPServer):

@@ -101,19 +101,16 @@ def test_what_must_stay_free(wish: str, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("name", "body", "sentence"),
     [
-        ("a.jsonl", GOOD + b"{oops}\n", r"row 1 of a\.jsonl cannot be read \(Expecting property name"),
-        ("a.jsonl", GOOD + b'{"text": "caf\xe9"}\n', r"row 1 of a\.jsonl cannot be read \('utf-8' codec"),
-        (
-            "a.jsonl",
-            GOOD * 2 + b'["one"]\n',
-            r"row 2 of a\.jsonl cannot be read \(it is of the type list, not an object",
-        ),
+        ("a.jsonl", GOOD + b"{oops}\n" * 2, r"row 1 of a\.jsonl cannot be read \(Expecting property name.*1 more of"),
         ("a.jsonl", b"[" * 100_000, r"row 0 of a\.jsonl cannot be read \(maximum recursion"),
         ("a.jsonl.gz", GOOD, r"row 0 of a\.jsonl\.gz cannot be read \(Not a gzipped file"),
-        ("a.jsonl.gz", gzip.compress(GOOD)[:-9], r"row 1 of a\.jsonl\.gz cannot be read \(Compressed file ended"),
         ("a.jsonl.zst", GOOD, r"row 0 of a\.jsonl\.zst cannot be read \(.+\); mend the file, or leave it out"),
         ("a.parquet", GOOD, r"row 0 of a\.parquet cannot be read \(.+\); mend the file, or leave it out"),
-        ("a.jsonl", b'{"words": "one"}\n', r"row 0 of a\.jsonl has no 'text'; name the right key in Read\.text"),
+        (
+            "a.jsonl",
+            b'{"words": "one"}\n',
+            r"a\.jsonl has no 'text' \(it has words\); name the right key in Read\.text",
+        ),
     ],
 )
 def test_bad_content_is_told_by_file_and_row(tmp_path: Path, name: str, body: bytes, sentence: str) -> None:
@@ -124,12 +121,14 @@ def test_bad_content_is_told_by_file_and_row(tmp_path: Path, name: str, body: by
 
 def test_a_parquet_file_with_broken_pages(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"text": [f"text {n}" for n in range(5000)]}), path, use_dictionary=False)
+    table = pa.table({"text": [f"text {n}" for n in range(5000)]})
+    pq.write_table(table, path, use_dictionary=False, row_group_size=1000)
     body = bytearray(path.read_bytes())
     body[4:200] = bytes(196)
     path.write_bytes(body)
-    with pytest.raises(ValueError, match=r"row \d+ of a\.parquet cannot be read"):
-        list(records(str(path)))
+    broken, *others = records(str(path))
+    assert (broken.reason, broken.rows) == ("bad_row", 1000)
+    assert others == table.to_pylist()[1000:]
 
 
 def test_good_content_is_read_as_before(tmp_path: Path) -> None:
@@ -295,6 +294,6 @@ def test_a_binary_column_that_is_no_utf8_is_read_and_judged(tmp_path: Path) -> N
     documents = Read((str(tmp_path / "t.parquet"),))
     outcome = run(Judge(documents), Local(), str(tmp_path / "root"))
     texts = outcome.datasets[documents.address].table()["text"].to_pylist()
-    assert texts == ["caf\ufffd \ufffd\ufffd text", "😀 smile", "\ufffd alone", "ab", "", "plain"]
+    assert texts == ["caf\ufffd \ufffd\ufffd text", "😀 smile", "\ufffd alone", "ab", "plain"]
     alone = signals(pa.array(texts, pa.large_string())).to_pylist()
     assert [row["score"] for row in outcome.dataset.table().to_pylist()] == [row["score"] for row in alone]

@@ -247,6 +247,49 @@ def test_tables_with_pages(tmp_path: Path) -> None:
     assert run(goal, Local(), str(tmp_path / "root")).dataset.rows == 3
 
 
+def test_broken_rows_of_tables_are_damage(tmp_path: Path) -> None:
+    lines = [json.dumps({"url": f"http://heron.example/{n}", "html": page(n).decode()}).encode() for n in range(30)]
+    lines[10:10] = [b"{broken", b'{"url": "http://heron.example/x", "html": "\xff"}']
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "a.jsonl").write_bytes(b"\n".join(lines))
+    (tmp_path / "tables" / "b.jsonl.gz").write_bytes(gzip.compress(b"\n".join(lines[:9]))[:-9])
+    found = {}
+    for split in (64 << 20, 1):
+        found[split] = rows(
+            dataset(Ingest((str(tmp_path / "tables"),), html="html", split=split), tmp_path / f"r{split}")
+        )
+    assert found[1] == found[64 << 20]
+    damaged = [(row["source"], row["damage"]) for row in found[1] if row["damage"]]
+    assert damaged == [("a.jsonl:10", "bad_row"), ("a.jsonl:11", "undecodable"), ("b.jsonl.gz:8", "truncated")]
+    assert len(found[1]) == 32 + 9
+    with pytest.raises(
+        ValueError, match=r"a\.jsonl has no 'page' \(it has url, html\); name the right key in Ingest\.html"
+    ):
+        rows(dataset(Ingest((str(tmp_path / "tables"),), html="page"), tmp_path / "none"))
+
+
+@pytest.mark.parametrize("name", ["a.WACZ", "b.wacz"])
+def test_archives_elsewhere_in_a_wacz_are_found(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w") as held:
+        held.writestr("warcs/a.warc.gz", pairs(1)[0])
+        held.writestr("pages/pages.jsonl", "{}\n")
+    [row] = rows(dataset(Ingest((str(tmp_path / name),)), tmp_path / "root"))
+    assert row["url"] == "http://heron.example/0"
+
+
+def test_an_archive_whose_head_is_lost_is_ingested(tmp_path: Path) -> None:
+    (tmp_path / "a.warc.gz").write_bytes(b"".join(pairs(40))[60:])
+    found = []
+    for split in (64 << 20, 4_000):
+        made = dataset(Ingest((str(tmp_path / "a.warc.gz"),), split=split), tmp_path / f"r{split}")
+        found.append(rows(made))
+        assert (len(made.shards) > 3) == (split == 4_000)
+        assert made.counts["damage:not_warc"] == 1
+    assert found[0] == found[1]
+    assert [row["damage"] for row in found[0]] == ["not_warc"] + [None] * (len(found[0]) - 1)
+    assert len(found[0]) >= 40
+
+
 # WAT
 
 

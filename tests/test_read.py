@@ -6,11 +6,13 @@ import gzip
 import io
 import json
 import lzma
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tundish.cluster.local import Local
+from tundish.cluster.shards import opened
+from tundish.pipeline.report import report
 from tundish.pipeline.run import run
+from tundish.pipeline.why import why
+from tundish.stages import ingest_streams, read_forms
 from tundish.stages.read import Names, Read, records
 from tundish.stages.read_forms import Piece, cut, rows
 
@@ -176,25 +182,245 @@ def test_texts_and_cells(tmp_path: Path) -> None:
         ("a.csv", b'text\n"open', r"row 0 of a\.csv cannot be read \(unexpected end of data"),
         (
             "a.csv",
-            b"text,n\none,1\ntwo\n",
-            r"row 1 of a\.csv cannot be read \(it has 1 cells, and the first line names 2",
+            b"text,n\none\ntwo\n",
+            r"row 0 of a\.csv cannot be read \(it has 1 cells, and the first line names 2",
         ),
-        ("a.csv", b"text\ncaf\xe9\n", r"row 0 of a\.csv cannot be read \('utf-8' codec"),
+        ("a.csv", b"text;n\none;1\n", r"a\.csv has no 'text' \(it has text;n\); name the right key in Read\.text"),
         ("a.tsv", b"text\tn\none\n", r"row 0 of a\.tsv cannot be read \(it has 1 cells"),
-        ("a.csv", b"", r"no document is left|has no 'text'"),
+        ("a.csv", b"", r"no document is left"),
+        ("a.jsonl", b'{"text": null}\n', r"no document is left after Read \(top reasons: no_text 1\)"),
         ("a.jsonl.xz", b"\xfd7zXZ\x00 no", r"row 0 of a\.jsonl\.xz cannot be read"),
         ("a.jsonl.bz2", bz2.compress(b"{}")[:-4], r"row 0 of a\.jsonl\.bz2 cannot be read"),
-        ("a.txt.gz", b"no gzip", r"a\.txt\.gz cannot be unpacked"),
+        ("a.jsonl.zst", zstandard.compress(jsonl(ROWS))[:9], r"row 0 of a\.jsonl\.zst cannot be read"),
+        ("a.txt.gz", b"no gzip", r"no document is left after Read \(top reasons: bad_compression 1\)"),
         ("a.arrow", b"ARROW1\0\0 no", r"row 0 of a\.arrow cannot be read"),
         ("a.arrow", b"", r"row 0 of a\.arrow cannot be read"),
+        ("a.parquet", parquet(ROWS)[:-9], r"row 0 of a\.parquet cannot be read"),
         ("a.json", b'[{"text": "one"}]', r"row 0 of a\.json cannot be read \(it is of the type list"),
+        (
+            "a.jsonl",
+            b'{"text": "one"}\n' * 400 + b"no\n" * 600,
+            r"row 400 of a.* and so are 599 more of the first 1000;",
+        ),
         ("a.warc", b"", r"matches no .*\.parquet.* file; check the path"),
     ],
 )
-def test_bad_files_are_told_by_name_and_row(tmp_path: Path, name: str, body: bytes, sentence: str) -> None:
+def test_files_of_which_nothing_comes_are_told_by_name(tmp_path: Path, name: str, body: bytes, sentence: str) -> None:
+    """And those broken for the most part; the verdict is the same for every cut."""
     (tmp_path / name).write_bytes(body)
-    with pytest.raises(ValueError, match=sentence):
-        run(Read((str(tmp_path / name),), piece=4), Local(), str(tmp_path / "root"))
+    for piece in (4, 700, 64 << 20):
+        with pytest.raises(ValueError, match=sentence):
+            run(Read((str(tmp_path / name),), piece=piece), Local(), str(tmp_path / "root"))
+
+
+# What is broken costs itself
+
+PLAIN = [{"text": f"A heron of number {n} stands here.", "url": f"http://heron.example/{n}"} for n in range(200)]
+
+
+def read(tmp_path: Path, name: str, body: bytes, **asked: Any) -> tuple[list[str], list[tuple[str, str]]]:
+    """Texts, and (row, reason) of what is none; the same for every cut, and counted."""
+    (tmp_path / name).write_bytes(body)
+    found = []
+    for piece in (64 << 20, 2000, 50):
+        stage = Read((str(tmp_path / name),), piece=piece, **asked)
+        made = run(stage, Local(), str(tmp_path / f"root{piece}")).dataset
+        dropped = opened(made.uri + "/dropped").table()
+        assert set(dropped["origin"].to_pylist()) | set(dropped["stage"].to_pylist()) <= {"read"}
+        told = list(zip(dropped["url"].to_pylist(), dropped["reason"].to_pylist(), strict=True))
+        lost = sum(int(value or 1) for value in dropped["value"].to_pylist())
+        assert sum(n for key, n in made.counts.items() if key.startswith("dropped:")) == lost
+        sources = made.table()["source"].to_pylist()
+        found.append((made.table()["text"].to_pylist(), told, sources, dropped["detail"].to_pylist()))
+    assert found[0] == found[1] == found[2]
+    return found[0][:2]
+
+
+def test_a_line_that_is_no_row_costs_itself(tmp_path: Path) -> None:
+    made = jsonl(PLAIN).split(b"\n")
+    bad = [
+        b"{broken",
+        b'{"text": null}',
+        b'{"text": " "}',
+        b'{"text": "\xff"}',
+        b'["one"]',
+        b'{"other": 1}',
+        b'{"text": 7}',
+    ]
+    bad += [b"[" * 100_000, b'{"text": "x", "n": ' + b"1" * 5000 + b"}", "\u2028".encode()]
+    for n, line in enumerate(bad):
+        made[20 * n + 5 : 20 * n + 5] = [line, b"", b" \r"]
+    reasons = ["bad_row", "no_text", "no_text", "undecodable", "bad_row", "no_text", "no_text", *["bad_row"] * 3]
+    for name, body in (("a.jsonl", b"\xef\xbb\xbf" + b"\n".join(made)), ("a.jsonl.zst", frames(b"\n".join(made)))):
+        texts, dropped = read(tmp_path, name, body)
+        assert texts == [row["text"] for row in PLAIN]
+        assert [reason for _, reason in dropped] == reasons
+        assert [url for url, _ in dropped] == [f"{name}:{18 * n + 5}" for n in range(10)]
+
+
+@pytest.mark.parametrize("pack", [".gz", ".bz2", ".xz", ".zst"])
+def test_a_compressed_file_gives_what_is_before_damage_and_behind_it(tmp_path: Path, pack: str) -> None:
+    packed = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard.compress}[pack]
+    parts = [packed(jsonl(PLAIN[at : at + 20])) for at in range(0, 200, 20)]
+    texts = [row["text"] for row in PLAIN]
+    whole = packed(jsonl(PLAIN) * 150)
+    found, dropped = read(tmp_path, f"a.jsonl{pack}", whole[: -len(whole) // 150])
+    assert found == (texts * 150)[: len(found)]
+    assert len(found) > 9000
+    assert dropped == [(f"a.jsonl{pack}:{len(found)}", "truncated")]
+    for hurt in (
+        b"junk" * 10,
+        parts[4][:9] + b"\xff" * 40 + parts[4][49:],
+        parts[4][: len(parts[4]) // 2],
+        parts[4][40:],
+    ):
+        found, dropped = read(tmp_path, f"b.jsonl{pack}", b"".join([*parts[:4], hurt, *parts[5:]]))
+        assert [*texts[:80], *texts[100:]] == [text for text in found if text in (texts[:80] + texts[100:])]
+        assert {reason for _, reason in dropped} <= {"bad_compression", "bad_row", "truncated"}
+        assert 1 <= len(dropped) <= 2
+
+
+@pytest.mark.parametrize("pack", [".gz", ".xz", ".zst"])
+def test_rows_before_damage_in_the_same_block_are_kept(tmp_path: Path, pack: str) -> None:
+    """Little is unpacked at once where it breaks: a reader that fails forgets what it had unpacked."""
+    texts = [random.Random(n).randbytes(600).hex() for n in range(200)]
+    packed = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.compress}[pack]
+    whole = bytearray(packed(jsonl([{"text": text} for text in texts])))
+    at = len(whole) * 8 // 10
+    whole[at : at + 60] = b"\xff" * 60
+    (tmp_path / f"a.jsonl{pack}").write_bytes(whole)
+    found = [row["text"] for row in records(str(tmp_path / f"a.jsonl{pack}")) if isinstance(row, dict)]
+    least = 100 if pack == ".zst" else 150  # whose blocks are 128 KiB: nothing comes of a broken one
+    assert found[:least] == texts[:least]
+
+
+def test_a_row_of_cells_costs_itself(tmp_path: Path) -> None:
+    rows_ = [f'"a ""q"" and\nnewline, {n}",{n}' for n in range(40)]
+    rows_[3:3] = ["short", 'too,"many",cells', 'stray "quote" is text,1', '"x"y,2', '"never closed,3', "fine,4"]
+    texts, dropped = read(tmp_path, "a.csv", ("text,n\n" + "\n".join(rows_)).encode())
+    assert [text for text in texts if "newline" not in text] == ['stray "quote" is text', "fine"]
+    assert len(texts) == 42
+    assert [reason for _, reason in dropped] == ["bad_row"] * 4
+    texts, dropped = read(
+        tmp_path, "b.csv", ("text,n\n" + "\n".join(rows_[:9]) + '\n"open to the end,1\nlast,2\n').encode()
+    )
+    assert texts[-1] == "last"
+    lines_ = [f"text {n}\t{n}" for n in range(50)]
+    texts, dropped = read(
+        tmp_path, "a.tsv", "\n".join(["text\tn", *lines_[:9], "one", "a\tb\tc", *lines_[9:]]).encode()
+    )
+    assert (len(texts), dropped) == (50, [("a.tsv:9", "bad_row"), ("a.tsv:10", "bad_row")])
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv"])
+def test_cells_in_other_encodings_are_decoded(tmp_path: Path, form: str) -> None:
+    mark = {"csv": ",", "tsv": "\t"}[form]
+    made = ["Der Reiher steht am Flußufer.", "Le héron est là, dit-on à l’été.".replace(",", ""), "Чапля стоит у реки."]
+    cases = {"utf-8-sig": made, "utf-16": made, "cp1252": made[:2], "koi8-r": made[2:]}
+    for codec, texts in cases.items():
+        body = f"text{mark}n\n" + "".join(f"{text}{mark}{n}\n" for n, text in enumerate(texts * 30))
+        assert read(tmp_path, f"{codec}.{form}", body.encode(codec)) == (texts * 30, []), codec
+    body = (
+        f"text{mark}n\n".encode()
+        + made[2].encode()
+        + mark.encode()
+        + b"1\n"
+        + made[0].encode("cp1252")
+        + mark.encode()
+        + b"2"
+    )
+    assert read(tmp_path, f"mixed.{form}", body)[0] == [made[2], made[0]]
+
+
+def test_a_broken_row_group_is_passed_over(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(PLAIN), out, row_group_size=20, compression="zstd")
+    column = pq.ParquetFile(out).metadata.row_group(3).column(0)
+    body = bytearray(out.getvalue())
+    body[column.dictionary_page_offset : column.dictionary_page_offset + 60] = b"\xff" * 60
+    texts, dropped = read(tmp_path, "a.parquet", bytes(body))
+    assert texts == [row["text"] for n, row in enumerate(PLAIN) if n // 20 != 3]
+    assert dropped == [("a.parquet:60", "bad_row")]
+    made = opened(str(next((tmp_path / "root50").glob("read-*"))))
+    assert made.counts["dropped:bad_row"] == 20
+
+
+def test_a_value_that_is_no_text_costs_its_row(tmp_path: Path) -> None:
+    values = [b"A heron.", b"caf\xe9", None, b"", b"Two herons."] + [b"Three herons."] * 20
+    array = pa.Array.from_buffers(pa.string(), 25, pa.array(values, pa.binary()).buffers())
+    out, streamed = io.BytesIO(), io.BytesIO()
+    pq.write_table(pa.table({"text": array}), out)
+    with pa.ipc.new_file(streamed, pa.schema([("text", pa.string())])) as sink:
+        sink.write_batch(pa.record_batch({"text": array}))
+    for name, body in (("a.parquet", out.getvalue()), ("a.arrow", streamed.getvalue())):
+        texts, dropped = read(tmp_path, name, body)
+        assert texts == ["A heron.", "Two herons."] + ["Three herons."] * 20
+        assert dropped == [(f"{name}:1", "undecodable"), (f"{name}:2", "no_text"), (f"{name}:3", "no_text")]
+
+
+def test_broken_batches_are_passed_over(tmp_path: Path) -> None:
+    """Offsets that lead nowhere are addresses in memory: they are looked at before they are followed."""
+    texts = [row["text"] for row in PLAIN]
+    body = bytearray(arrow(PLAIN))
+    offsets = np.cumsum([0, *(len(row["text"]) for row in PLAIN[45:54])], dtype=np.int32).tobytes()  # of batch 5
+    at = next(
+        at
+        for at in range(body.index(texts[45].encode()) - len(offsets) - 64, len(body))
+        if body[at:].startswith(offsets)
+    )
+    body[at + 8 : at + 12] = b"\xff\xff\xff\x7f"
+    found, dropped = read(tmp_path, "a.arrow", bytes(body))
+    assert found == [*texts[:46], *texts[48:]]
+    assert dropped == [("a.arrow:46", "bad_row"), ("a.arrow:47", "bad_row")]
+    for name, whole in (("b.feather", arrow(PLAIN, pa.ipc.new_stream)), ("b.arrow", arrow(PLAIN))):
+        found, dropped = read(tmp_path, name, whole[: len(whole) // 2])
+        assert found == texts[: len(found)]
+        assert len(found) > 50
+        assert dropped == [(f"{name}:{len(found)}", "truncated")]
+
+
+def test_of_plain_texts_a_broken_one_costs_itself(tmp_path: Path) -> None:
+    for n in range(5):
+        (tmp_path / f"{n}.txt.gz").write_bytes(gzip.compress(f"Heron number {n}.".encode())[: 12 if n == 3 else None])
+    (tmp_path / "5.txt").write_bytes(b" \n")
+    made = run(Read((str(tmp_path / "*.txt*"),)), Local(), str(tmp_path / "root")).dataset
+    dropped = opened(made.uri + "/dropped").table().to_pylist()
+    assert made.rows == 4
+    assert [(row["url"], row["reason"]) for row in dropped] == [("3.txt.gz:0", "truncated"), ("5.txt:0", "no_text")]
+
+
+def test_no_text_is_in_what_was_dropped_and_why_knows_it(tmp_path: Path) -> None:
+    body = jsonl(PLAIN[:5]) + b'{"text": "SECRET", broken\n{"text": ["SECRET"], "url": "http://heron.example/odd"}\n'
+    (tmp_path / "a.jsonl").write_bytes(body)
+    made = run(Read((str(tmp_path / "a.jsonl"),)), Local(), str(tmp_path / "root")).dataset
+    assert "SECRET" not in str(opened(made.uri + "/dropped").table().to_pylist())
+    for asked, reason in (("a.jsonl:5", "bad_row"), ("http://heron.example/odd", "no_text")):
+        [event] = why(str(tmp_path / "root"), asked)
+        assert (event.stage, event.what) == ("Read", f"dropped: {reason}")
+        assert f"a.jsonl:{5 + (reason == 'no_text')}" in event.facts["detail"]
+    assert "no_text" in Path(report(str(tmp_path / "root"))).read_text()
+
+
+def test_errors_of_a_network_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is lost ends the run: what lies behind it is not broken."""
+
+    def fetched(uri: str, start: int, size: int) -> bytes:
+        body = Path(uri).read_bytes()
+        if size > 8 and start + size > len(body) // 2 and start < len(body) - 4096:
+            raise ValueError("the network is gone")
+        return body[start : start + size]
+
+    monkeypatch.setattr(ingest_streams, "range_of", fetched)
+    monkeypatch.setattr(ingest_streams, "BLOCK", 2048)
+    monkeypatch.setattr(ingest_streams, "LITTLE", 1024)
+    monkeypatch.setattr(read_forms, "opened", ingest_streams.Patient)
+    bodies = {"a.jsonl": jsonl(ROWS), "a.csv": commas(ROWS), "a.tsv": tsv(ROWS), "a.parquet": parquet(ROWS * 20)}
+    bodies |= {"a.arrow": arrow(ROWS), "a.feather": arrow(ROWS, pa.ipc.new_stream), "a.txt": jsonl(ROWS)}
+    bodies |= {"a.jsonl.gz": gzip.compress(random.Random(0).randbytes(20_000).hex().encode())}
+    for name, body in bodies.items():
+        (tmp_path / name).write_bytes(body)
+        with pytest.raises(ValueError, match="the network is gone"):
+            list(rows(str(tmp_path / name), Piece()))
 
 
 # Data sets of the hub

@@ -5,6 +5,8 @@ import io
 import json
 import random
 import re
+import time
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ import zstandard
 from fastwarc.stream_io import Lz4Writer
 
 from tundish.operators.web import walk
+from tundish.operators.web.arc import beginning
 from tundish.operators.web.message import CAP, BadCoding, message, undone
 from tundish.operators.web.warc import Capture, Damage, captures, cuts
 from tundish.operators.web.warc_write import member, pair, record, warcinfo, warcinfo_id
@@ -152,6 +155,72 @@ def test_any_damage_is_told_or_harmless(form: str) -> None:
         assert len(whole) >= 9 or len(hurt) <= at
         ranges = cuts(io.BytesIO(bytes(hurt)), size=1500)
         assert [c for s, n in ranges for c in captures(io.BytesIO(bytes(hurt)), start=s, records=n)] == found
+
+
+HEADS: dict[str, Callable[[bytes], bytes]] = {
+    "bytes lost": lambda raw: raw[60:],
+    "zeros": lambda raw: bytes(4) + raw[4:],
+    "junk": lambda raw: b"junk" + raw,
+    "much junk": lambda raw: random.Random(1).randbytes(3 << 20) + raw,
+    "blank lines": lambda raw: b"\n\n" + raw,
+    "mark": lambda raw: b"\xef\xbb\xbf" + raw,
+    "another magic": lambda raw: (b"\x28\xb5\x2f\xfd" if raw[:1] == b"\x1f" else b"\x1f\x8b\x08\0") + raw,
+}
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "dictionary"])
+@pytest.mark.parametrize("head", HEADS)
+def test_damage_at_the_head_costs_the_first_record(form: str, head: str) -> None:
+    """The first record is a request, of ARC the one about the file: every page is there, and the damage is one row."""
+    raw = HEADS[head](archive(form)[0])
+    found = list(captures(io.BytesIO(raw)))
+    assert [(c.url, c.payload) for c in found if isinstance(c, Capture)] == PAGES
+    damage = [d for d in found if isinstance(d, Damage)]
+    assert found[: len(damage)] == damage  # told where it lies
+    assert len(damage) == (head not in ("blank lines", "mark") or (form == "arc" and head == "mark"))
+    assert {(d.offset, d.reason) for d in damage} <= {(0, "not_warc"), (0, "bad_compression")}
+    ranges = cuts(io.BytesIO(raw), size=(len(raw) - len(HEADS[head](b""))) // 4)
+    assert [c for s, n in ranges for c in captures(io.BytesIO(raw), start=s, records=n)] == found
+
+
+@pytest.mark.parametrize("form", ["gzip", "zstd", "lz4", "arc.gz"])
+def test_a_broken_first_record_says_nothing_about_the_others(form: str) -> None:
+    """The magic is there, and what it opens is not."""
+    raw = archive(form)[0]
+    found = list(captures(io.BytesIO(raw[:12] + b"\xff" * 30 + raw[42:])))
+    assert [(c.url, c.payload) for c in found if isinstance(c, Capture)] == PAGES
+    assert any(isinstance(d, Damage) for d in found)
+
+
+def test_the_length_of_what_was_lost_is_told() -> None:
+    raw = archive("gzip")[0]
+    lost = gzip.decompress(raw).index(b"WARC/1.1", 10)
+    second = len(member(gzip.decompress(raw)[:lost]))
+    [damage, *_] = captures(io.BytesIO(raw[100:]))
+    assert damage == Damage(0, "not_warc", f"{second - 100} bytes before the first record cannot be read")
+
+
+def test_an_arc_file_of_the_second_version_without_its_head() -> None:
+    lines = [f"{url} 192.0.2.7 20261121093000 text/html 200 - - 0 a.arc" for url, _ in PAGES]
+    blocks = [response(body) for _, body in PAGES]
+    parts = [f"{line} {len(b)}\n".encode() + b + b"\n" for line, b in zip(lines, blocks, strict=True)]
+    for raw in (b"lost\n" + b"".join(parts), b"lost" + b"".join(map(member, parts))):
+        found = list(captures(io.BytesIO(raw)))
+        assert [(c.url, c.payload) for c in found if isinstance(c, Capture)] == PAGES
+
+
+def test_ordinary_files_have_no_beginning() -> None:
+    """Nor does one take long to look through: a likely start that is none costs little, and few are opened."""
+    lines = b"WARC/ http://a.example/ 192.0.2.7 20261121 text/html\nhttp://a.example/ 192.0.2.7 20261121093000 b c\n"
+    archived = io.BytesIO()
+    with zipfile.ZipFile(archived, "w") as held:
+        held.writestr("archive/a.warc.gz", archive("gzip")[0])
+    odd = [gzip.compress(lines) * 9, zstandard.compress(lines) * 9, b"\x1f\x8b\x08\x08ab" * (1 << 19)]
+    for raw in (lines * 20_000, lines.replace(b"\n", b" ") * 20_000, archived.getvalue(), *odd):
+        begun = time.process_time()
+        assert beginning(io.BytesIO(raw)).at == 0
+        assert not [c for c in captures(io.BytesIO(raw)) if isinstance(c, Capture)]
+        assert time.process_time() - begun < 2 + 2 * len(raw) / (1 << 20)
 
 
 @pytest.mark.parametrize(

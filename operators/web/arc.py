@@ -15,15 +15,46 @@ from typing import BinaryIO
 
 from fastwarc.warc import WarcRecordType
 
-from tundish.operators.web.walk import GZIP, OVERRUNS, STARTS, STORED, Damage, Found, form_of, next_start, opening, walk
+from tundish.operators.web.walk import (
+    DICTIONARY,
+    GZIP,
+    LZ4,
+    OVERRUNS,
+    STARTS,
+    STORED,
+    ZSTD,
+    Damage,
+    Found,
+    Sign,
+    first_sign,
+    form_of,
+    next_start,
+    opening,
+    sign_of,
+    walk,
+)
 
 LINE = 64 << 10  # bytes of a header line: addresses are long, lines without end are an attack
 CHUNK = 64 << 10
 FIELDS = {b"1": 5, b"2": 10}  # of a header line, by version
 
 _ADDRESS = rb"[a-z][a-z0-9+.-]{1,15}:\S"
-_START = re.compile(rb"(?:(?<=\n)|\A)" + _ADDRESS + rb"[^\n]{0,8000} [0-9A-Fa-f.:]{3,45} \d{14}[^\n]{0,400} \S+\r?\n")
+_HEADER = _ADDRESS + rb"[^\n]{0,8000} [0-9A-Fa-f.:]{3,45} \d{14}[^\n]{0,400} \S+\r?\n"
+_START = re.compile(rb"(?<=\n)" + _HEADER)
+_LIKELY = rb"(?:filedesc|https?|ftp|dns|whois):\S"  # and the rest, where nothing else says that this is an ARC file
+_SURE = _LIKELY + _HEADER.removeprefix(_ADDRESS).replace(rb" \S+\r", rb" \d{1,15}\r")
 _MEMBER = re.compile(_ADDRESS)
+_EITHER = re.compile(rb"WARC/|" + _SURE)
+_ANYWHERE = re.compile(rb"WARC/[01]\.\d{1,2}\r?\n[A-Za-z-]{1,64}:")  # what was before it may be lost
+SIGNS = (
+    sign_of(GZIP, _EITHER),
+    sign_of(ZSTD),
+    sign_of(LZ4),
+    Sign(b"", _ANYWHERE),
+    Sign(b"", re.compile(rb"(?<=\n)" + _SURE)),
+)
+ZIP = b"PK\x03\x04"  # a WACZ under another name: its archives have no broken head, they are opened one by one
+BLANK = b"\xef\xbb\xbf \t\r\n"  # before the first record, nothing that was lost
 
 
 @dataclass(frozen=True)
@@ -36,19 +67,56 @@ class ArcRecord:
     content_length: int
 
 
-def is_arc(stream: BinaryIO) -> bool:
-    """Does it open with the record that every ARC file opens with?"""
-    return opening(stream).startswith(b"filedesc://")
+@dataclass(frozen=True)
+class Beginning:
+    """Where the first record of an archive lies, and in which form. `fields`: of a header line of ARC, 0 for WARC.
+    `lost`: what lies before it is damage."""
+
+    at: int
+    form: bytes
+    fields: int = 0
+    lost: Damage | None = None
+
+
+def beginning(stream: BinaryIO) -> Beginning:
+    """The beginning by the first bytes; where they are none, by the first record that follows, of whatever form.
+
+    Costs nothing for a whole archive, else one look at what lies before that record, at all of a file without any.
+    """
+    form, first = form_of(stream), opening(stream)
+    if form == DICTIONARY or first.startswith(b"WARC/"):
+        return Beginning(0, form)
+    if first.startswith(b"filedesc://"):
+        return Beginning(0, form, _fields(stream, 0))
+    found = None if first.startswith(ZIP) else first_sign(stream, 0, SIGNS)
+    if found is None:
+        return Beginning(0, form)
+    at, own = found[0], found[1].form
+    fields = 0 if own not in (GZIP, b"") or opening(stream, at).startswith(b"WARC/") else _fields(stream, at)
+    if own == form != b"":  # the walk finds it itself
+        return Beginning(0, form, fields)
+    stream.seek(0)
+    if at <= LINE and not stream.read(at).strip(BLANK):
+        return Beginning(at, own, fields)
+    reason, said = "bad_compression" if form else "not_warc", f"{at} bytes before the first record cannot be read"
+    return Beginning(at, own, fields, Damage(0, reason, said))
 
 
 def records_of(stream: BinaryIO, start: int = 0, *, blocks: int = 0) -> Iterator[Found | Damage]:
     """The records of a web archive, WARC or ARC, from byte `start` on; raises only the stream's own errors."""
-    yield from (arc_walk if is_arc(stream) else walk)(stream, start, blocks=blocks)
+    first = beginning(stream)
+    if first.lost and start < first.at:
+        yield first.lost
+    start = max(start, first.at)
+    if first.fields:
+        yield from arc_walk(stream, start, first.form, first.fields, blocks=blocks)
+    else:
+        yield from walk(stream, start, first.form, blocks=blocks)
 
 
-def arc_walk(stream: BinaryIO, start: int = 0, *, blocks: int = 0) -> Iterator[Found | Damage]:
-    """Records from byte `start` on; `blocks`: bit mask of the record types whose blocks are read."""
-    form, fields, at, overrun = form_of(stream), _fields(stream), start, 0
+def arc_walk(stream: BinaryIO, start: int, form: bytes, fields: int, *, blocks: int = 0) -> Iterator[Found | Damage]:
+    """Records from byte `start` on. `fields`: of a header line. `blocks`: mask of the types whose blocks are read."""
+    at, overrun = start, 0
     for _ in range(STARTS):
         source, last = _Source(stream, at, form == GZIP), at
         damage = None
@@ -80,10 +148,13 @@ def arc_walk(stream: BinaryIO, start: int = 0, *, blocks: int = 0) -> Iterator[F
     yield Damage(at, "gave_up", f"more than {STARTS} damaged places")
 
 
-def _fields(stream: BinaryIO) -> int:
-    """How many fields a header line has, as the second line of the file says."""
-    lines = opening(stream, size=LINE).split(b"\n", 2)
-    return FIELDS.get(lines[1][:1] if len(lines) > 1 else b"", FIELDS[b"1"])
+def _fields(stream: BinaryIO, at: int) -> int:
+    """How many fields a header line has, as the second line of the file says; without it, as the date's place does."""
+    first, _, rest = opening(stream, at, LINE).partition(b"\n")
+    if first.startswith(b"filedesc://"):
+        return FIELDS.get(rest[:1], FIELDS[b"1"])
+    words = first.split()
+    return next((count for count in FIELDS.values() if re.fullmatch(rb"\d{14}", b"".join(words[2 - count :][:1]))), 5)
 
 
 def _record(line: bytes, fields: int) -> ArcRecord:

@@ -9,7 +9,7 @@ network) are raised, since they are no property of the archive.
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -21,15 +21,18 @@ STARTS = 10_000  # starts tried after damage in one archive; more is an attack
 OVERRUNS = 100  # of them after lengths that reach behind the end: each costs reading on to there
 WINDOW = 1 << 20
 PROBE = 136 << 10  # bytes that must lie before a member gives its first ones: a zstd block has up to 128 KiB
-
+HEAD = 10 << 10  # decompressed bytes in which a record's first line must end: addresses are long
+GLANCE = 4 << 10  # bytes that are enough for most, tried first
+TRIED = 2_000  # likely starts opened in one window; more that are none is an attack
 DICTIONARIES = 64 << 20  # bytes of a dictionary that are read
 
 GZIP, ZSTD, LZ4 = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 DICTIONARY = b"\x5d\x2a\x4d\x18"
 _VERSION = re.compile(rb"(?<=\n)WARC/[01]\.\d{1,2}\r?\n[A-Za-z-]{1,64}:")
 _FIRST = re.compile(rb"WARC/")
-_MEMBERS = {form: re.compile(re.escape(form)) for form in (GZIP, ZSTD, LZ4)}
+_MEMBERS = {form: re.compile(re.escape(form)) for form in (ZSTD, LZ4)}
 _MEMBERS[DICTIONARY] = _MEMBERS[ZSTD]
+_MEMBERS[GZIP] = re.compile(re.escape(GZIP) + rb"[\x00-\x1f]")  # deflate, and no flag of the future (RFC 1952)
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,25 @@ class Found:
     broken: bool = False
 
 
-def walk(stream: BinaryIO, start: int = 0, *, blocks: int = 0) -> Iterator[Found | Damage]:
+@dataclass(frozen=True)
+class Sign:
+    """How a record is known: the form, where to look for it in the stored bytes, and how it opens (None: as found)."""
+
+    form: bytes
+    where: re.Pattern[bytes]
+    head: re.Pattern[bytes] | None = None
+
+
+def sign_of(form: bytes, head: re.Pattern[bytes] | None = None) -> Sign:
+    """The sign of a form. `head`: how a record opens, WARC's way when it is not said; of plain text also the place."""
+    if form in _MEMBERS:
+        return Sign(form, _MEMBERS[form], head or _FIRST)
+    return Sign(b"", head or _VERSION)
+
+
+def walk(stream: BinaryIO, start: int, form: bytes, *, blocks: int = 0) -> Iterator[Found | Damage]:
     """Records from byte `start` on. `blocks`: bit mask of record types whose blocks are read."""
-    watched, form, at = _Watched(stream), form_of(stream), start
+    watched, at = _Watched(stream), start
     laid = dictionary(watched) if form == DICTIONARY else b""
     after: Damage | None = None  # what the last record was followed by; the next start tells whether it is the culprit
     overrun = 0
@@ -142,12 +161,13 @@ def _reason(said: str, offset: int) -> str:
 
 
 def opening(stream: BinaryIO, offset: int = 0, size: int = 32) -> bytes:
-    """The first decompressed bytes at an offset."""
+    """The first decompressed bytes at an offset; none where they are broken."""
     stream.seek(offset)
-    return _opened(stream.read(max(PROBE, size)), size)
+    return _opened(stream.read(max(PROBE, size)), size) or b""
 
 
-def _opened(raw: bytes, size: int = 32, laid: zstandard.ZstdCompressionDict | None = None) -> bytes:
+def _opened(raw: bytes, size: int, laid: zstandard.ZstdCompressionDict | None = None) -> bytes | None:
+    """The first `size` bytes of a member, fewer where it is cut off, None where it is none."""
     try:
         if raw.startswith(GZIP):
             return zlib.decompressobj(31).decompress(raw, size)
@@ -155,7 +175,7 @@ def _opened(raw: bytes, size: int = 32, laid: zstandard.ZstdCompressionDict | No
             codec = zstandard.ZstdDecompressor(dict_data=laid, max_window_size=2**27)
             return codec.stream_reader(raw).read(size)
     except (zlib.error, zstandard.ZstdError):
-        return b""
+        return None
     if raw.startswith(LZ4):  # a frame begins with bytes as they are: there is nothing yet to refer to
         return raw[max(0, raw.find(b"WARC/", 0, 40)) :][:size]
     return raw[:size]
@@ -180,25 +200,49 @@ def next_start(
 ) -> int:
     """Offset of the first record start at or after a byte (above 0), or -1. Linear in what lies between.
 
-    `head`: how a record begins, WARC's when it is not said; in a plain file it also says where to look. `laid`: the
-    frame with the dictionary that the frames need.
+    `head`: as in `sign_of`. `laid`: the frame with the dictionary that the frames need.
     """
-    pattern, head = _MEMBERS.get(form, head or _VERSION), head or _FIRST
-    known = _known(laid)
-    base = after - 1  # a version line is known by the line feed before it
-    stream.seek(base)
-    window = stream.read(WINDOW + PROBE)
+    found = first_sign(stream, after, [sign_of(form, head)], _known(laid))
+    return found[0] if found else -1
+
+
+def first_sign(
+    stream: BinaryIO, after: int, signs: Sequence[Sign], known: zstandard.ZstdCompressionDict | None = None
+) -> tuple[int, Sign] | None:
+    """The first place at or after a byte that has one of the signs, and which. Linear in what lies between."""
+    base = after - 1  # a line is known by the line feed before it, which is as good as there before byte 0
+    stream.seek(max(0, base))
+    window = b"\n" * (base < 0)
+    window += stream.read(WINDOW + PROBE - len(window))
     while True:
         final = len(window) < WINDOW + PROBE
-        for match in pattern.finditer(window, 1):
-            if match.start() > WINDOW and not final:
-                break  # met again in the next window
-            raw = window[match.start() : match.start() + PROBE]
-            if form not in _MEMBERS or head.match(_opened(raw, laid=known)):
-                return base + match.start()
+        places = [(_place(window, sign, final, known), number) for number, sign in enumerate(signs)]
+        at, number = min((place for place in places if place[0] > 0), default=(0, 0))
+        if at:
+            return base + at, signs[number]
         if final:
-            return -1
+            return None
         base, window = base + WINDOW, window[WINDOW:] + stream.read(WINDOW)
+
+
+def _place(window: bytes, sign: Sign, final: bool, known: zstandard.ZstdCompressionDict | None) -> int:
+    """Where a window has the sign, 0 where it has not."""
+    for tried, match in enumerate(sign.where.finditer(window, 1)):
+        at = match.start()
+        if tried == TRIED or (at > WINDOW and not final):  # met again in the next window
+            break
+        if sign.head is None or _opens(window, at, sign.head, known):
+            return at
+    return 0
+
+
+def _opens(window: bytes, at: int, head: re.Pattern[bytes], known: zstandard.ZstdCompressionDict | None) -> bool:
+    """Whether a member of the window opens so."""
+    for much in (GLANCE, PROBE):
+        begun = _opened(window[at : at + much], HEAD, known)
+        if begun is None or head.match(begun):
+            return begun is not None
+    return False
 
 
 def _known(laid: bytes) -> zstandard.ZstdCompressionDict | None:
