@@ -62,7 +62,7 @@ def _reason(error: Exception) -> str:
 def _filesystem(base: str) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a URI and the path inside it; pyarrow's own first, fsspec for the schemes it lacks."""
     with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):
-        return pafs.FileSystem.from_uri(base)
+        return pafs.FileSystem.from_uri(_at_once(base))
     try:
         import fsspec
 
@@ -72,6 +72,13 @@ def _filesystem(base: str) -> tuple[pafs.FileSystem, str]:
         raise ValueError(
             f"cannot read the URI {base!r} ({error}); use a path or a URI such as s3://bucket/folder"
         ) from error
+
+
+def _at_once(base: str) -> str:
+    """Let S3 take a small file in one request, where it would be three: of a run's files most are commits."""
+    if not base.startswith("s3://") or "allow_delayed_open" in base:
+        return base
+    return f"{base}{'&' if '?' in base else '?'}allow_delayed_open=true"
 
 
 def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -268,7 +275,8 @@ def _publish(attempt: Path, target: Path | None, uri: str) -> None:
         return
     filesystem, path = resolve(uri)
     filesystem.create_dir(posixpath.dirname(path), recursive=True)
-    with open(attempt, "rb") as stream, filesystem.open_output_stream(path) as sink:
+    # by its name alone a file would be compressed on the way, archives a second time
+    with open(attempt, "rb") as stream, filesystem.open_output_stream(path, compression=None) as sink:
         shutil.copyfileobj(stream, sink, CHUNK)
 
 

@@ -64,9 +64,10 @@ class Ingest(Stage):
             if not uris:
                 kind = "file" if self.html is None else "table"
                 raise ValueError(f"Ingest.archives {pattern!r} matches no {kind}; check the path")
-            top = os.path.commonpath([os.path.dirname(u) for u in uris])
-            for uri in uris:
-                label = os.path.relpath(uri, top) if "://" not in uri else uri[len(top) :].lstrip("/")
+            plain = [u.partition("://")[2] or u for u in uris]
+            top = os.path.commonpath([os.path.dirname(u) for u in plain])
+            for uri, path in zip(uris, plain, strict=True):
+                label = os.path.relpath(path, top)
                 found[uri] = {"label": label, "size": store.size(uri) or 0, "digest": digest_once(uri), "uri": uri}
         return sorted(found.values(), key=lambda f: (f["label"], f["digest"]))
 

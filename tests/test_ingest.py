@@ -382,6 +382,31 @@ def test_archives_in_a_bucket(elsewhere: Path, tmp_path: Path) -> None:
     assert [row["url"][-1] for row in rows(made)] == ["0", "1", "2", "9"]
 
 
+@pytest.mark.parametrize("name", ["a.warc.gz", "a.warc.zst", "a.arrow.bz2", "a.txt"])
+def test_what_is_written_to_a_bucket_is_what_lies_there(elsewhere: Path, name: str) -> None:
+    """pyarrow would compress by the name: archives of a crawl for the second time."""
+    body = gzip.compress(b"a body that is compressed already", mtime=0)
+    store.write(f"s3://bucket/in/{name}", body)
+    assert (elsewhere / "in" / name).read_bytes() == body == store.read(f"s3://bucket/in/{name}")
+
+
+@pytest.mark.parametrize(
+    ("uris", "labels"),
+    [
+        (["s3://bucket/crawls/one/a.warc.gz", "s3://bucket/crawls/two/a.warc.gz"], ["one/a.warc.gz", "two/a.warc.gz"]),
+        (["s3://bucket/crawls/one/a.warc.gz"], ["a.warc.gz"]),
+        (["/crawls/one/a.warc.gz", "/crawls/b.warc.gz"], ["b.warc.gz", "one/a.warc.gz"]),
+    ],
+)
+def test_files_are_named_below_their_common_folder(
+    uris: list[str], labels: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "matching", lambda _: uris)
+    monkeypatch.setattr("tundish.stages.ingest.digest_once", lambda uri: uri)
+    monkeypatch.setattr(store, "size", len)
+    assert [file["label"] for file in Ingest(("anything",))._files()] == labels
+
+
 Answer = Callable[[BaseHTTPRequestHandler, int, int, bytes], bool]
 
 
