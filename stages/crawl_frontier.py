@@ -29,6 +29,7 @@ from tundish.stages.crawl_tables import CAPTURED, HOST, TABLES, Domain, Host, Le
 RECENT = 1 << 16  # addresses remembered as known without a look at the disk
 PATIENCE = 20.0  # seconds a keeper that was killed may take to be gone
 SITEMAPS = 100  # a host, so that a sitemap of sitemaps has an end
+TOGETHER = 64  # batches of links posted as one, when a part has fallen behind
 RECALL = 500  # captures of a host that its sameness looks back on: manuals end with as many untranslated pages
 
 
@@ -285,16 +286,19 @@ class Frontier:
     # what goes out; called after a commit only
 
     def letters(self, besides: Collection[int] = ()) -> list[Letter]:
-        """The oldest batch for each part that has one, `besides` those."""
-        query = "SELECT min(batch), part FROM outbox WHERE NOT sent GROUP BY part"
-        wanted = [batch for batch, part in self.db.execute(query).fetchall() if part not in besides]
-        rows = (self.db.execute("SELECT batch, part, after, rows FROM outbox WHERE batch=?", (one,)) for one in wanted)
-        return [Letter(*told, json.loads(text)) for *told, text in (row.fetchone() for row in rows)]
+        """The oldest batches for each part that has some, as one; `besides` those parts."""
+        query = "SELECT batch, after, rows FROM outbox WHERE part=? AND NOT sent ORDER BY batch LIMIT ?"
+        found = []
+        for part in range(self.rules.parts):
+            if part not in besides and (batches := self.db.execute(query, (part, TOGETHER)).fetchall()):
+                rows = [row for *_, text in batches for row in json.loads(text)]
+                found.append(Letter(batches[-1][0], part, batches[0][1], rows))
+        return found
 
     def delivered(self, letter: Letter, covered: int) -> None:
-        """The owner has a batch; and those up to `covered` where no crash undoes it."""
-        gone = self.db.execute("UPDATE outbox SET sent=1 WHERE batch=? AND NOT sent", (letter.batch,)).rowcount
-        self.outgoing -= gone
+        """The owner has the batches of a letter; and those up to `covered` where no crash undoes it."""
+        query = "UPDATE outbox SET sent=1 WHERE part=? AND batch<=? AND NOT sent"
+        self.outgoing -= self.db.execute(query, (letter.part, letter.batch)).rowcount
         self.db.execute("DELETE FROM outbox WHERE part=? AND sent AND batch<=?", (letter.part, covered))
 
     def again(self, part: int, last: int) -> None:

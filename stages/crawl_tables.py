@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS archive(name TEXT PRIMARY KEY, bytes INTEGER NOT NULL
 CREATE TABLE IF NOT EXISTS outbox(
     batch INTEGER PRIMARY KEY AUTOINCREMENT, part INTEGER NOT NULL, after INTEGER NOT NULL, rows TEXT NOT NULL,
     sent INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS unsent ON outbox(part, batch) WHERE NOT sent;
+CREATE INDEX IF NOT EXISTS sent ON outbox(part, batch) WHERE sent;
 CREATE TABLE IF NOT EXISTS chain(part INTEGER PRIMARY KEY, batch INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS inbox(sender INTEGER PRIMARY KEY, batch INTEGER NOT NULL, taken INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS nearer(key INTEGER PRIMARY KEY, depth INTEGER NOT NULL);
@@ -86,7 +88,7 @@ class Waiting(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """A batch of links that another part owns. `after`: the batch before it, without which it is not taken."""
+    """Links that another part owns, up to a batch. `after`: the batch before them, without which they are not taken."""
 
     batch: int
     part: int

@@ -62,6 +62,39 @@ def test_a_part_that_is_away_keeps_no_other_waiting(tmp_path: Path) -> None:
     frontier.close()
 
 
+def test_batches_that_wait_are_posted_as_one_and_taken_once(tmp_path: Path) -> None:
+    rules = crawl(parts=2, hosts=("*",)).rules
+    sender, receiver = (Frontier(tmp_path / f"{name}.sqlite", rules) for name in ("a", "b"))
+    for path in range(5):
+        for url in OTHERS:
+            sender.admit(Found(f"{url}{path}"), 0)
+        sender.commit([])
+    mine = {f"{url}{path}" for url in OTHERS for path in range(5) if rules.part(url) == 1}
+    [first] = sender.letters()
+    assert (first.after, len(first.rows), sender.outgoing) == (0, len(mine), 5)
+    for url in OTHERS:
+        sender.admit(Found(f"{url}late"), 0)
+    sender.commit([])
+    [both] = sender.letters()  # the receipt of the first was lost: it comes again, with what came since
+    for letter in (first, both):
+        assert letter.after <= receiver.last(0)
+        assert receiver.take(0, letter.batch)
+        for row in letter.rows:
+            receiver.admit(Found(*row), 1)
+    sender.delivered(first, first.batch)
+    assert sender.outgoing == 1
+    sender.delivered(both, both.batch)
+    assert (sender.outgoing, sender.letters()) == (0, [])
+    assert sender.db.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+    assert not receiver.take(0, both.batch)
+    known = [row[0] for row in receiver.log()]
+    assert sorted(known) == sorted(mine | {f"{url}late" for url in OTHERS if rules.part(url) == 1})
+    plan = "EXPLAIN QUERY PLAN SELECT batch FROM outbox WHERE part=1 AND NOT sent ORDER BY batch LIMIT 9"
+    assert "USING" in str(sender.db.execute(plan).fetchall())  # an index, or each look reads all links that wait
+    for one in (sender, receiver):
+        one.close()
+
+
 def test_a_wait_that_a_host_wants_outlives_a_kill_though_a_commit_fell_into_its_turn(tmp_path: Path) -> None:
     async def slowly(request: Request) -> None:
         await asyncio.sleep(0.4 if request.url.endswith("/busy") else 0.0)
