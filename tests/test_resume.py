@@ -119,9 +119,10 @@ def test_an_old_root_after_a_change_holds_what_a_fresh_one_would(change: str, tm
 
 
 def whole(commit: Path) -> bool:
-    """Whether a shard is committed: what its function drops is written with it, and committed a moment later."""
-    dropped = commit.parents[1] / "dropped" / "commits" / commit.name
-    return dropped.exists() or not commit.parents[1].name.startswith(("extract-", "corpus-"))
+    """Whether a shard is committed: what its function writes beside is committed a moment later."""
+    stage, _, _ = commit.parents[1].name.partition("-")
+    beside = {"extract": ("dropped", "pages"), "read": ("dropped",), "corpus": ("dropped",)}.get(stage, ())
+    return all((commit.parents[1] / name / "commits" / commit.name).exists() for name in beside)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -186,7 +186,7 @@ def test_long_and_many_lines_cost_linear_time() -> None:
 
 
 def test_lines_lie_beside_the_documents_as_edits(tmp_path: Path) -> None:
-    texts = ["one word lines go\nhere\nand these stay", "", "A full sentence here.\nno full stop\nA second one here."]
+    texts = ["one word lines go\nhere\nand these stay", "A full sentence here.\nno full stop\nA second one here."]
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
     read = Read((str(tmp_path / "rows.jsonl"),))
     left = {}
@@ -204,9 +204,9 @@ def test_lines_lie_beside_the_documents_as_edits(tmp_path: Path) -> None:
             assert removed[texts[0]] == 1 / 8
         else:
             assert stage.makes == ("edits",), "a rule on refined_removed would never speak"
-    assert left["c4"] == {texts[0]: "", "": "", texts[2]: "A full sentence here.\nA second one here."}
-    assert left["fineweb"] == {texts[0]: "one word lines go\nand these stay", "": "", texts[2]: texts[2]}
-    assert left["refinedweb"] == {texts[0]: "one word lines go\nand these stay", "": "", texts[2]: texts[2]}
+    assert left["c4"] == {texts[0]: "", texts[1]: "A full sentence here.\nA second one here."}
+    assert left["fineweb"] == {texts[0]: "one word lines go\nand these stay", texts[1]: texts[1]}
+    assert left["refinedweb"] == {texts[0]: "one word lines go\nand these stay", texts[1]: texts[1]}
 
 
 def test_unknown_rules_are_refused(tmp_path: Path) -> None:
