@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := .venv-bench
 NAME ?= judge
+JOBS ?= 2
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PIP := $(BIN)/python $(INSTALL)
 
@@ -22,8 +23,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## the main job on the built-in sample web; at the end a report
 	$(BIN)/python examples/demo.py $(ARGS)
 
-test: $(READY)  ## every fast check
-	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+test: $(READY)  ## every fast check, in two processes (JOBS=1 for one)
+	$(BIN)/python -m pytest -q -m "not slow" -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-slow: $(READY)  ## the checks that take minutes
 	$(BIN)/python -m pytest -q -m slow $(ARGS)

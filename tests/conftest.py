@@ -12,6 +12,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+RAY = {"test_crawl_nodes", "test_jobs", "test_model_pretrain", "test_ray_cluster", "test_resume"}  # start a Ray each
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (`-n 2 --dist loadgroup`) a file's tests stay together, for what they share is made once;
+    and so do all that start a Ray."""
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group("ray" if name in RAY else name))
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """Real labelled data, where it lies beside the checkout."""
