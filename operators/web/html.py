@@ -28,7 +28,7 @@ from tundish.operators.web.tags import attributes_at, unescaped
 How = Literal["fast", "cascade", "best"]
 Form = Literal["text", "markdown"]
 
-SURE = 0.62  # expected F1 of a first look that `cascade` is content with: it looks again at one page in twenty
+SURE = 0.5  # expected F1 of a first look that `cascade` is content with: it looks again at one page in forty
 BYTES = 16_000_000  # of a page; a larger one is no text to be read
 TAGS = 200_000  # a block takes 1 KB while a page is looked at
 LITTLE = 250  # characters of a text that may stand for a page whose words are in its scripts
