@@ -18,7 +18,7 @@ from typing import Any
 import ray
 
 from tundish.cluster.ray_gang import run_gang
-from tundish.cluster.verbs import Keeper, Status, Watch, quiet, unwatched
+from tundish.cluster.verbs import Keeper, Restart, Status, Watch, quiet, unwatched
 from tundish.cluster.wire import answers
 
 POLL = 0.5  # seconds between looks at the keepers
@@ -217,7 +217,10 @@ class KeeperActor:
         self.peers: dict[int, Any] = {}
 
     async def work(self) -> None:
-        await self.keeper.work(self._post)
+        try:
+            await self.keeper.work(self._post)
+        except Restart:
+            os._exit(1)  # Ray makes it anew, here or elsewhere, and calls again
 
     async def _post(self, part: int, batch: str, rows: list[Any]) -> Any:
         if part == self.part:

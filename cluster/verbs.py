@@ -78,6 +78,10 @@ def unwatched(stage: str, done: int, total: int, told: Told | None) -> None:
     """Nobody looks on."""
 
 
+class Restart(RuntimeError):
+    """Raised by the work of a keeper that has to be made anew: its place is gone, or another's by now."""
+
+
 class Keeper(Protocol):
     """The owner of one part of a long work. Its constructor restores what it had committed."""
 

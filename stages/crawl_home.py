@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from tundish.cluster import store
+from tundish.cluster.verbs import Restart
 from tundish.stages.crawl_tables import FRONTIER
 
 POINTER, EPOCH = "checkpoint.json", "epoch.json"
 AGES = 40  # bits of a batch number below the epoch
 
 
-class Replaced(RuntimeError):
-    """Another keeper owns this part by now."""
+class Replaced(Restart):
+    """Another keeper owns this part by now, or its folder is gone."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class Home:
     def _owned(self, part: int) -> dict[str, Any]:
         told, own = self._told(part), _epoch(self.path(part))
         if told is None or told["epoch"] != own:
-            raise Replaced(f"part {part} has another keeper by now (epoch {told and told['epoch']}, here {own})")
+            what = f"has another keeper by now (epoch {told and told['epoch']}, here {own})"
+            raise Replaced(f"part {part} {what if own is not None else 'has lost its folder'}")
         return told
 
     def _told(self, part: int) -> dict[str, Any] | None:

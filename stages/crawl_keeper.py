@@ -105,11 +105,19 @@ class Keeper:
             await asyncio.gather(*self.tasks)
         except asyncio.CancelledError:
             if self.broken is not None:
-                raise self.broken from None
+                raise self._blamed(self.broken) from None
             if not self.closed:
                 raise
+        except Exception as error:
+            raise self._blamed(error) from error
         finally:
             await self._rest()
+
+    def _blamed(self, error: BaseException) -> BaseException:
+        """What the others are to hear of an error: that the folder is gone, if it is, whoever noticed it first."""
+        if self.home.kept is None or self.archive.folder.is_dir():
+            return error
+        return Replaced(f"part {self.part} has lost its folder ({error})")
 
     def _duties(self, post: Post) -> tuple[Coroutine[Any, Any, None], ...]:
         return (

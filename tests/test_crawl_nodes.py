@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ class Said:
 def crawled(address: str, site: str, folder: str) -> Dataset:
     """The toy hosts with their delays, on the Ray at `address`."""
     with OnRay(address, dashboard=False) as cluster:
-        stage = crawl(seeds=SEEDS, delays=dict.fromkeys(HOSTS, 0.1), parts=PARTS)
+        stage = crawl(seeds=SEEDS, delays=dict.fromkeys(HOSTS, 0.25), parts=PARTS)
         return stage.through(Hasty(site), cluster, Place(folder, stage.fingerprint))
 
 
@@ -108,8 +109,9 @@ def test_a_node_that_dies_with_its_disk_costs_no_page(nodes: Cluster, folder: Pa
 
     def lose() -> None:
         [gone, *_] = [node for node in nodes.worker_nodes if list(disk(node).glob("tundish-crawl-*/*/*.sqlite"))]
-        nodes.remove_node(gone, allow_graceful=False)
         shutil.rmtree(disk(gone))
+        time.sleep(1.5)  # in which keepers find their folders gone, and begin anew from their checkpoints
+        nodes.remove_node(gone, allow_graceful=False)
         died.set()
 
     def disk(node: Any) -> Path:
@@ -120,7 +122,7 @@ def test_a_node_that_dies_with_its_disk_costs_no_page(nodes: Cluster, folder: Pa
         made = crawled(nodes.address, site.address, str(tmp_path / "crawl"))
     assert died.is_set()
     once(made, say)
-    assert len(say.asked) - len(say.web) < 60  # what its checkpoints did not know, and none of what they did
+    assert len(say.asked) - len(say.web) < 90  # what its checkpoints did not know, and none of what they did
 
 
 def processes(title: str, folder: Path) -> list[int]:
