@@ -249,7 +249,7 @@ def test_a_task_that_is_worked_twice_makes_and_removes_nobody(tangled: list[dict
     assert run(goal, Doubtful(), str(tmp_path / "doubtful")).dataset.digest == calm
 
 
-@pytest.mark.parametrize("workers", [2, 8])
+@pytest.mark.parametrize("workers", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_the_same_bytes_for_any_number_of_workers(workers: int, tangled: list[dict[str, str]], tmp_path: Path) -> None:
     pattern = write(tmp_path / "in", tangled)
     calm, _ = steps_of(tmp_path, pattern)
