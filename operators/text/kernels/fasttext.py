@@ -1,0 +1,347 @@
+"""Labels of texts by a supervised fastText model (Joulin et al., arXiv 1607.01759; Bojanowski et al., 1607.04606).
+
+A text is the bag of its words (runs between fastText's white space), their n-grams of characters and runs of words; the
+rows of all of them are added in fastText's order, in its precision, so that the sum is the same float32 for float32.
+The rows of a word are looked up once and remembered (`keys` to `pool`): what costs is adding them.
+
+Promises: no GIL; state is the caller's, so that each thread has its own. A word of a text that is `</s>` or begins with
+`__label__` is fastText's own and no word. Refuses nothing.
+"""
+
+import numpy as np
+
+from tundish.operators.text.kernels.machine import I64, U64, inner, kernel
+
+OFF = -1  # a bucket without a row
+FULL = -1  # what `labelled` says of a text that the memory of words had no room for
+FNV, PRIME = np.uint32(2166136261), np.uint32(16777619)
+WORD_GRAM = np.uint64(116049371)
+LONG = 1024  # bytes of a word that is remembered
+TINY = 1e-5  # added to a likelihood before its logarithm, as in fastText
+F32, U32 = np.float32, np.uint32
+EOS_HASH = np.uint32(3617362777)  # of "</s>"
+LABEL = np.frombuffer(b"__label__", np.uint8)
+HIERARCHICAL, SOFTMAX = 1, 3  # fastText's numbers of losses; with the others every label is yes or no by itself
+
+
+@inner
+def _white(byte):
+    return byte == 32 or (byte >= 9 and byte <= 13) or byte == 0
+
+
+@inner
+def _hashed(state, byte):
+    """FNV-1a as fastText has it: bytes are signed."""
+    wide = U32(byte) if byte < 128 else U32(byte) | U32(0xFFFFFF00)
+    return U32(U32(state ^ wide) * PRIME)
+
+
+@kernel
+def measured(data, at, starts, counts):
+    """Entries of a dictionary: (n + 1,) where each begins; where they end, -1 if they do not. An entry is its bytes, a
+    NUL, 8 bytes of count and 1 of kind."""
+    end = I64(data.size)
+    for entry in range(counts.size):
+        starts[entry] = at
+        while at < end and data[at] != 0:
+            at += 1
+        if at + 10 > end:
+            return I64(-1)
+        count = I64(0)
+        for byte in range(8):
+            count |= I64(data[at + 1 + byte]) << I64(8 * byte)
+        counts[entry] = count
+        at += 10
+    starts[counts.size] = at
+    return I64(at)
+
+
+@kernel
+def laid(text, bounds, table):
+    """Put each word into the table by its hash; which one is the end of a sentence, -1 for none."""
+    mask, eos = U64(table.size - 1), I64(-1)
+    for word in range(bounds.size - 1):
+        start, end = I64(bounds[word]), I64(bounds[word + 1]) - 10
+        state = FNV
+        for at in range(start, end):
+            state = _hashed(state, text[at])
+        place = U64(state) * U64(0x9E3779B97F4A7C15) >> U64(20) & mask
+        while table[place] >= 0:
+            place = (place + U64(1)) & mask
+        table[place] = word
+        if end - start == 4 and text[start] == 60 and text[start + 1] == 47 and text[start + 2] == 115:
+            eos = word if text[start + 3] == 62 else eos
+    return eos
+
+
+@inner
+def _found(data, start, end, state, text, bounds, table):
+    """The number of a word; -1 for one that is not known."""
+    mask = U64(table.size - 1)
+    place = U64(state) * U64(0x9E3779B97F4A7C15) >> U64(20) & mask
+    while table[place] >= 0:
+        word = I64(table[place])
+        first = I64(bounds[word])
+        if I64(bounds[word + 1]) - 10 - first == end - start:
+            same = True
+            for at in range(end - start):
+                if text[first + at] != data[start + at]:
+                    same = False
+                    break
+            if same:
+                return word
+        place = (place + U64(1)) & mask
+    return I64(-1)
+
+
+@inner
+def _kept(bucket, first, pruned):
+    """The row of a bucket; -1 where it was pruned away."""
+    if pruned.size == 0:
+        return first + bucket
+    row = I64(pruned[bucket])
+    return first + row if row >= 0 else I64(OFF)
+
+
+@inner
+def _grams(data, start, end, low, high, sizes, first, pruned, pool, used):
+    """Rows of the n-grams of a word between its marks `<` and `>` that begin from `low` to `high`; how many of the pool
+    are used then."""
+    shortest, longest, buckets = sizes[0], sizes[1], sizes[2]
+    size = end - start + 2
+    for begin in range(low, high):
+        byte = I64(60) if begin == 0 else I64(62) if begin == size - 1 else I64(data[start + begin - 1])
+        if byte & 0xC0 == 0x80:
+            continue
+        state, at, n = FNV, begin, I64(1)
+        while at < size and n <= longest:
+            byte = I64(60) if at == 0 else I64(62) if at == size - 1 else I64(data[start + at - 1])
+            state = _hashed(state, byte)
+            at += 1
+            while at < size - 1 and I64(data[start + at - 1]) & 0xC0 == 0x80:
+                state = _hashed(state, data[start + at - 1])
+                at += 1
+            if n >= shortest and not (n == 1 and (begin == 0 or at == size)):
+                row = _kept(I64(U64(state) % U64(buckets)), first, pruned)
+                if row >= 0:
+                    pool[used] = row
+                    used += 1
+            n += 1
+    return used
+
+
+@inner
+def _named(data, start, end):
+    """Whether a word is a label, or the end of a sentence."""
+    if end - start == 4 and data[start] == 60 and data[start + 1] == 47:
+        return data[start + 2] == 115 and data[start + 3] == 62
+    if end - start < LABEL.size:
+        return False
+    at = 0
+    while at < LABEL.size and data[start + at] == LABEL[at]:
+        at += 1
+    return at == LABEL.size
+
+
+@inner
+def _added(vectors, pool, low, high, hidden):
+    for one in range(low, high):
+        row = I64(pool[one])
+        for d in range(hidden.size):
+            hidden[d] += vectors[row, d]
+
+
+@kernel
+def summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, runs, hidden):
+    """The rows of a text added up in `hidden`, divided by their number, which is returned; FULL where the memory of
+    words must be emptied first.
+
+    `known`: text, bounds and table of the model's words. `sizes`: shortest and longest n-gram of characters, buckets,
+    longest run of words. `learnt`: by place, the key of a word, its first and last row in the pool, its hash; and the
+    pool. `state`: words remembered, rows in the pool. `runs`: room for the hashes of the words of a text.
+    """
+    text, bounds, table = known
+    memory, spans, hashes, pool = learnt
+    mask, first, longest = U64(memory.size - 1), I64(bounds.size - 1), sizes[3]
+    hidden[:] = F32(0)
+    count, words, at = I64(0), I64(0), start
+    while at < end:
+        while at < end and _white(data[at]):
+            at += 1
+        begin, key = at, U64(0xCBF29CE484222325)
+        while at < end and not _white(data[at]):
+            key = (key ^ U64(data[at])) * U64(0x9FB21C651E98DF25)
+            key ^= key >> U64(29)
+            at += 1
+        if at == begin:
+            break
+        key |= U64(1)
+        place = (key >> U64(17)) & mask
+        while memory[place] != 0 and memory[place] != key:
+            place = (place + U64(1)) & mask
+        if memory[place] == 0:
+            code = FNV
+            for byte in range(begin, at):
+                code = _hashed(code, data[byte])
+            low, lasting = I64(state[1]), at - begin <= LONG
+            if 2 * state[0] >= memory.size or low + (min(at - begin, I64(LONG)) + 3) * (sizes[1] + 1) > pool.size:
+                return I64(FULL)
+            used = low
+            if not _named(data, begin, at):
+                word = _found(data, begin, at, code, text, bounds, table)
+                if word >= 0:
+                    pool[used] = word
+                    used += 1
+                if sizes[1] > 0 and lasting:
+                    used = _grams(data, begin, at, I64(0), at - begin + 2, sizes, first, pruned, pool, used)
+            else:
+                low = I64(-1)
+            if not lasting:  # no word, and too long to be remembered
+                for part in range(0, at - begin + 2 if sizes[1] > 0 else 0, LONG):
+                    last = min(I64(part) + LONG, at - begin + 2)
+                    used = _grams(data, begin, at, I64(part), last, sizes, first, pruned, pool, low)
+                    _added(vectors, pool, low, used, hidden)
+                    count += used - low
+                if longest > 1:
+                    runs[words] = code
+                    words += 1
+                continue
+            memory[place], hashes[place] = key, code
+            spans[place, 0], spans[place, 1] = low, used
+            state[0], state[1] = state[0] + 1, used
+        low, high = I64(spans[place, 0]), I64(spans[place, 1])
+        if low < 0:  # a label is no word
+            continue
+        _added(vectors, pool, low, high, hidden)
+        count += high - low
+        if longest > 1:
+            runs[words] = hashes[place]
+            words += 1
+    if eos >= 0:
+        for d in range(hidden.size):
+            hidden[d] += vectors[eos, d]
+        count += 1
+    if longest > 1:
+        runs[words] = EOS_HASH
+        words += 1
+        for one in range(words):
+            run = U64(I64(np.int32(runs[one])))
+            for other in range(one + 1, min(words, one + longest)):
+                run = run * WORD_GRAM + U64(I64(np.int32(runs[other])))
+                row = _kept(I64(run % U64(sizes[2])), first, pruned)
+                if row >= 0:
+                    for d in range(hidden.size):
+                        hidden[d] += vectors[row, d]
+                    count += 1
+    if count:
+        part = F32(1.0 / count)
+        for d in range(hidden.size):
+            hidden[d] *= part
+    return count
+
+
+@inner
+def _put(label, score, labels, scores, held):
+    """Into the best so far, best first; how many there are then."""
+    at = min(held, labels.size - 1)
+    while at > 0 and scores[at - 1] < score:
+        labels[at], scores[at] = labels[at - 1], scores[at - 1]
+        at -= 1
+    if at < labels.size:
+        labels[at], scores[at] = label, score
+    return min(held + 1, I64(labels.size))
+
+
+@inner
+def _dot(weights, row, hidden):
+    """Eight sums side by side: one after the other would wait for each addition."""
+    s0, s1, s2, s3 = F32(0), F32(0), F32(0), F32(0)
+    s4, s5, s6, s7 = F32(0), F32(0), F32(0), F32(0)
+    d, size = I64(0), I64(hidden.size)
+    while d + 8 <= size:
+        s0 += weights[row, d] * hidden[d]
+        s1 += weights[row, d + 1] * hidden[d + 1]
+        s2 += weights[row, d + 2] * hidden[d + 2]
+        s3 += weights[row, d + 3] * hidden[d + 3]
+        s4 += weights[row, d + 4] * hidden[d + 4]
+        s5 += weights[row, d + 5] * hidden[d + 5]
+        s6 += weights[row, d + 6] * hidden[d + 6]
+        s7 += weights[row, d + 7] * hidden[d + 7]
+        d += 8
+    while d < size:
+        s0 += weights[row, d] * hidden[d]
+        d += 1
+    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+
+
+@inner
+def _log(chance):
+    return F32(np.log(np.float64(chance) + TINY))
+
+
+@kernel
+def descended(hidden, weights, tree, labels, scores, nodes, so_far):
+    """The most likely labels of a hierarchical softmax, best first; how many. What cannot be among them is not looked
+    at. `nodes`, `so_far`: room, as many as labels."""
+    leaves, held, depth = I64(weights.shape[0]), I64(0), I64(1)
+    nodes[0], so_far[0] = 2 * leaves - 2, F32(0)
+    least = _log(F32(0))
+    while depth:
+        depth -= 1
+        node, score = I64(nodes[depth]), so_far[depth]
+        if score < least or (held == labels.size and score < scores[held - 1]):
+            continue
+        if node < leaves:
+            held = _put(node, score, labels, scores, held)
+            continue
+        right = F32(1.0 / np.float64(F32(1) + np.exp(-_dot(weights, node - leaves, hidden))))
+        nodes[depth], so_far[depth] = tree[1, node - leaves], F32(score + _log(right))
+        nodes[depth + 1], so_far[depth + 1] = tree[0, node - leaves], F32(score + _log(F32(1.0 - np.float64(right))))
+        depth += 2
+    for one in range(held):
+        scores[one] = np.exp(scores[one])
+    return held
+
+
+@kernel
+def weighed(hidden, weights, softmax, labels, scores, chances):
+    """The most likely of all labels, best first; how many. `chances`: room, as many as labels."""
+    most, whole, held = F32(-np.inf), F32(0), I64(0)
+    for label in range(weights.shape[0]):
+        chances[label] = _dot(weights, label, hidden)
+        most = max(most, chances[label])
+    for label in range(weights.shape[0]):
+        if softmax:
+            chances[label] = np.exp(chances[label] - most)
+            whole += chances[label]
+        else:
+            chances[label] = F32(1) / (F32(1) + np.exp(-chances[label]))
+    for label in range(weights.shape[0]):
+        score = _log(chances[label] / whole if softmax else chances[label])
+        if held < labels.size or score > scores[held - 1]:
+            held = _put(label, score, labels, scores, held)
+    for one in range(held):
+        scores[one] = np.exp(scores[one])
+    return held
+
+
+@kernel
+def labelled(data, offsets, known, vectors, weights, tree, pruned, sizes, eos, loss, own, labels, scores):
+    """(n, k) labels and their likelihoods, best first, for n texts; label -1 where there are fewer, and for a text
+    without a row. `own`: what is learnt of words, the state of that, and room: hidden, runs, nodes, so far."""
+    learnt, state, hidden, runs, nodes, so_far = own
+    for one in range(offsets.size - 1):
+        labels[one, :] = -1
+        start, end = I64(offsets[one]), I64(offsets[one + 1])
+        count = summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, runs, hidden)
+        if count == FULL:
+            learnt[0][:] = U64(0)
+            state[:] = 0
+            count = summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, runs, hidden)
+        if count <= 0:
+            continue
+        if loss == HIERARCHICAL:
+            held = descended(hidden, weights, tree, labels[one], scores[one], nodes, so_far)
+        else:
+            held = weighed(hidden, weights, loss == SOFTMAX, labels[one], scores[one], so_far)
+        labels[one, held:] = -1
