@@ -58,18 +58,18 @@ def test_archives_in_s3_become_documents_in_s3(bucket: str, tmp_path: Path) -> N
         store.write(f"{bucket}/archives/{name}.warc.gz", Path(made.path(name)).read_bytes())
     ingest = Ingest((f"{bucket}/archives/*.warc.gz",), split=2000)
     assert [file["size"] for file in ingest.outside()]
-    captured = ingest.run(Local(), {}, Place(f"{bucket}/root/ingest", "key"))
+    captured = ingest.run(Local(), {}, Place(f"{bucket}/runs/ingest", "key"))
     assert {one.constants["label"] for one in captured.shards} == {f"{name}.warc.gz" for name in made.names}
     assert len(captured.shards) > len(made.names)  # cut into ranges
-    documents = Extract(ingest).run(Local(), {"archives": captured}, Place(f"{bucket}/root/extract", "key"))
-    again = opened(f"{bucket}/root/extract")
+    documents = Extract(ingest).run(Local(), {"archives": captured}, Place(f"{bucket}/runs/extract", "key"))
+    again = opened(f"{bucket}/runs/extract")
     assert again is not None
     assert again.digest == documents.digest
     rows = again.table().to_pylist()
     assert {row["url"]: row["text"].split("\n")[0] for row in rows if row["url"] in texts} == texts
     stage = crawl()
-    elsewhere = stage.through(lambda: Toy(web), Local(), Place(f"{bucket}/root/{stage.address}", stage.fingerprint))
+    elsewhere = stage.through(lambda: Toy(web), Local(), Place(f"{bucket}/runs/{stage.address}", stage.fingerprint))
     assert stored(elsewhere) == sorted(web)
-    assert not store.exists(f"{bucket}/root/{stage.address}/keepers")
+    assert not store.exists(f"{bucket}/runs/{stage.address}/keepers")
     here = Extract(ingest).run(Local(), {"archives": captured}, Place(str(tmp_path / "extract"), "key"))
     assert here.digest == documents.digest

@@ -13,7 +13,6 @@ import numpy as np
 from tundish.operators.text.kernels.machine import I64, U64, inner, kernel
 
 OFF = -1  # a bucket without a row
-FULL = -1  # what `labelled` says of a text that the memory of words had no room for
 FNV, PRIME = np.uint32(2166136261), np.uint32(16777619)
 WORD_GRAM = np.uint64(116049371)
 LONG = 1024  # bytes of a word that is remembered
@@ -153,8 +152,7 @@ def _added(vectors, pool, low, high, hidden):
 
 @kernel
 def summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, runs, hidden):
-    """The rows of a text added up in `hidden`, divided by their number, which is returned; FULL where the memory of
-    words must be emptied first.
+    """The rows of a text added up in `hidden`, divided by their number, which is returned.
 
     `known`: text, bounds and table of the model's words. `sizes`: shortest and longest n-gram of characters, buckets,
     longest run of words. `learnt`: by place, the key of a word, its first and last row in the pool, its hash; and the
@@ -185,7 +183,9 @@ def summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, 
                 code = _hashed(code, data[byte])
             low, lasting = I64(state[1]), at - begin <= LONG
             if 2 * state[0] >= memory.size or low + (min(at - begin, I64(LONG)) + 3) * (sizes[1] + 1) > pool.size:
-                return I64(FULL)
+                memory[:] = U64(0)  # what is remembered is forgotten; what is added up stays
+                state[:] = 0
+                low, place = I64(0), (key >> U64(17)) & mask
             used = low
             if not _named(data, begin, at):
                 word = _found(data, begin, at, code, text, bounds, table)
@@ -196,7 +196,11 @@ def summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, 
                     used = _grams(data, begin, at, I64(0), at - begin + 2, sizes, first, pruned, pool, used)
             else:
                 low = I64(-1)
-            if not lasting:  # no word, and too long to be remembered
+            if not lasting and low < 0:
+                continue
+            if not lasting:  # too long to be remembered
+                _added(vectors, pool, low, used, hidden)
+                count += used - low
                 for part in range(0, at - begin + 2 if sizes[1] > 0 else 0, LONG):
                     last = min(I64(part) + LONG, at - begin + 2)
                     used = _grams(data, begin, at, I64(part), last, sizes, first, pruned, pool, low)
@@ -334,10 +338,6 @@ def labelled(data, offsets, known, vectors, weights, tree, pruned, sizes, eos, l
         labels[one, :] = -1
         start, end = I64(offsets[one]), I64(offsets[one + 1])
         count = summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, runs, hidden)
-        if count == FULL:
-            learnt[0][:] = U64(0)
-            state[:] = 0
-            count = summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, runs, hidden)
         if count <= 0:
             continue
         if loss == HIERARCHICAL:
