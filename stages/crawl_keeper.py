@@ -109,7 +109,9 @@ class Keeper:
             if not self.closed:
                 raise
         except Exception as error:
-            raise self._blamed(error) from error
+            if (blamed := self._blamed(error)) is error:
+                raise
+            raise blamed from error
         finally:
             await self._rest()
 
