@@ -47,6 +47,7 @@ class _Cut:
     target: Target
     by: str
     parts: int
+    numbered: bool = False
 
     def __call__(self, item: tuple[str, tuple[tuple[int, str], ...]]) -> dict[str, Any]:
         name, members = item
@@ -72,7 +73,10 @@ class _Cut:
             raise
 
     def _scatter(self, rows: pa.Table, bound: list[list[pa.Table]]) -> None:
-        part = part_of(rows[self.by], self.parts) if len(rows) else np.empty(0, np.int64)
+        if self.numbered:
+            part = rows[self.by].to_numpy().astype(np.int64)
+        else:
+            part = part_of(rows[self.by], self.parts) if len(rows) else np.empty(0, np.int64)
         order = np.argsort(part, kind="stable")
         ends = np.searchsorted(part[order], np.arange(self.parts + 1))
         taken = rows.take(pa.array(order))
@@ -135,9 +139,10 @@ def exchange_(
     first: Fn | None = None,
     about: Mapping[str, Any] | None = None,
     files: int = 1024,
+    numbered: bool = False,
 ) -> Dataset:
     """Bring all rows with the same `by` to one call of `fn`, which gets a whole part, sorted by `sort`; or unsorted,
-    if it says `whole`.
+    if it says `whole`. With `numbered`, `by` says which part a row goes to: a number below `parts`.
 
     Two maps over sealed files: the first writes one file for each group of source shards (at most `files` of them,
     never one a pair), after `first` was applied to its batches; the second range-reads its part of each. A part
@@ -150,11 +155,11 @@ def exchange_(
         return found
     store.sweep(pieces.uri)
     span = -(-len(source.names) // files)
-    numbered = list(enumerate(source.names))
+    members = list(enumerate(source.names))
     groups = [
-        (f"piece-{g:05d}", tuple(numbered[s : s + span])) for g, s in enumerate(range(0, len(numbered), max(1, span)))
+        (f"piece-{g:05d}", tuple(members[s : s + span])) for g, s in enumerate(range(0, len(members), max(1, span)))
     ]
-    cut = _Cut(first, source, pieces, by, parts)
+    cut = _Cut(first, source, pieces, by, parts, numbered)
     cluster.watch(f"{stage}: cut", 0, len(groups), None)
     shards = []
     for done, plain in enumerate(cluster.each(f"{stage}: cut", cut, groups), 1):

@@ -207,6 +207,18 @@ def remove(uri: str) -> None:
         filesystem.delete_file(path)
 
 
+def move(uri: str, to: str) -> None:
+    """Bring a file under another name on the same filesystem, over what lies there."""
+    target = local(to)
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _renamed(local(uri), target)
+        return
+    (filesystem, path), (_, place) = resolve(uri), resolve(to)
+    filesystem.copy_file(path, place)
+    filesystem.delete_file(path)
+
+
 def least_free(total: int, wish: str | None = None) -> int:
     """Bytes that must stay free on a disk of `total` bytes.
 
@@ -266,18 +278,22 @@ def written(uri: str) -> Iterator[tuple[BinaryIO, Written]]:
 
 def _publish(attempt: Path, target: Path | None, uri: str) -> None:
     if target is not None:
-        os.replace(attempt, target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself must survive a power cut
-        finally:
-            os.close(folder)
-        return
+        return _renamed(attempt, target)
     filesystem, path = resolve(uri)
     filesystem.create_dir(posixpath.dirname(path), recursive=True)
     # by its name alone a file would be compressed on the way, archives a second time
     with open(attempt, "rb") as stream, filesystem.open_output_stream(path, compression=None) as sink:
         shutil.copyfileobj(stream, sink, CHUNK)
+
+
+def _renamed(path: Path | None, target: Path) -> None:
+    assert path is not None, "a file is moved on its own filesystem"
+    os.replace(path, target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the rename itself must survive a power cut
+    finally:
+        os.close(folder)
 
 
 def write(uri: str, body: bytes) -> Written:

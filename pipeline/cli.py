@@ -11,7 +11,9 @@ from typing import Any
 import click
 from rich.console import Console
 
+from tundish.pipeline.cli_language import train_language_command
 from tundish.pipeline.cli_looks import page_command, replay_command, report_command, why_command
+from tundish.pipeline.cli_vocabulary import vocabulary_command
 
 OUT, ERR = Console(emoji=False), Console(stderr=True, emoji=False)  # `:b:` in a name is no picture
 
@@ -180,8 +182,8 @@ def stage_command(name: str, files: tuple[str, ...], sets: tuple[str, ...], rows
     OUT.print(sample.printed(name, table))
 
 
-for look in (report_command, why_command, page_command, replay_command):
-    cli.add_command(look)
+for command in (report_command, why_command, page_command, replay_command, train_language_command, vocabulary_command):
+    cli.add_command(command)
 
 
 @cli.command("verify")
@@ -197,19 +199,17 @@ def verify_command(root: str) -> None:
 
 @cli.command("forget")
 @click.argument("root")
-@click.argument("what", metavar="ID|URL...", nargs=-1, required=True)
-def forget_command(root: str, what: tuple[str, ...]) -> None:
-    """Take documents out of every index of a root, for good: by id (32 hex digits) or URL."""
-    from tundish.pipeline.lease import Lease
-    from tundish.stages.index import forget, named, unknown
+@click.argument("what", metavar="DOMAIN|URL|ID...", nargs=-1)
+@click.option("--reason", default="", help="Why, for the ledger.")
+@click.option("--dry-run", "dry", is_flag=True, help="Say what would go, and leave it.")
+@click.option("--json", "as_json", is_flag=True)
+def forget_command(root: str, what: tuple[str, ...], reason: str, dry: bool, as_json: bool) -> None:
+    """Take documents out of a root, for good: of a domain, a URL or an id. Without one, go on where it was stopped."""
+    from tundish.pipeline.forget import forget
+    from tundish.pipeline.forget_told import told
 
-    missing = unknown(root, what)  # a place without any index is refused before anything is written there
-    with Lease(root):
-        ids, urls = named(what)
-        for address, rows in forget(root, ids, urls):
-            OUT.print(f"{address}  {rows} rows forgotten", highlight=False)
-    for one in missing:
-        click.echo(f"no index holds {one}; had it gone as a duplicate, `tundish why` names who stayed for it", err=True)
+    answer = forget(root, what, reason=reason, dry=dry)
+    click.echo(json.dumps(answer, indent=1, ensure_ascii=False)) if as_json else told(answer, OUT)
 
 
 @cli.command("prune")

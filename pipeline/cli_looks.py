@@ -19,13 +19,17 @@ def report_command(root: str, out: str | None) -> None:
 
 
 @click.command("why")
-@click.argument("what", metavar="URL|ID")
+@click.argument("what", metavar="URL|ID", required=False)
 @click.option("--root", default="tundish-root", show_default=True)
-def why_command(what: str, root: str) -> None:
+@click.option("--step", type=int, help="The other way: every document that this training step saw.")
+@click.option("--model", metavar="ADDRESS", help="The training that --step means, where a run has several.")
+def why_command(what: str | None, root: str, step: int | None, model: str | None) -> None:
     """One document's whole way, from request to the training steps that saw it."""
-    from tundish.pipeline.why import told, why
+    from tundish.pipeline.why import step_of, told, why
 
-    OUT.print(told(why(root, what)))
+    if (what is None) == (step is None):
+        raise ValueError("why asks for one document or one step; give a URL, an id, or --step NUMBER")
+    OUT.print(told(why(root, what) if what is not None else step_of(root, step or 0, model)))
 
 
 @click.command("page")

@@ -64,8 +64,14 @@ def beside(past: Ran, address: str) -> str | None:
 
 
 def _identified(past: Ran, address: str, document: Found) -> Event:
-    row = row_at(past.datasets[address], document.shard, document.row, "language", "confidence")
-    return Event("Identify", address, f"language {row['language']}", {"confidence": short(row["confidence"])})
+    wanted = ("language", "confidence", "margin", "script", "candidates", "shares")
+    row = row_at(past.datasets[address], document.shard, document.row, *wanted)
+    facts = {name: short(row[name]) for name in ("confidence", "margin") if name in row}
+    facts |= {"script": row["script"]} if row.get("script") else {}
+    for name, value in (("candidates", "score"), ("shares", "share")):
+        if found := ", ".join(f"{one['language']} {short(one[value])}" for one in row.get(name) or ()):
+            facts[name] = found
+    return Event("Identify", address, f"language {row['language']}", facts)
 
 
 def _judged(past: Ran, address: str, document: Found) -> Event:

@@ -69,6 +69,8 @@ def _because(
         return f"an outside file changed: {_outside(sealed.about.get('outside', []), place.about['outside'])}"
     if moved:
         return moved[0]
+    if redo := sealed.about.get("redo"):  # it was made with documents that are forgotten now
+        return str(redo)
     for inside in ("", *sealed.about.get("inside", ())):
         dataset = opened(store.join(sealed.uri, inside)) if inside else sealed
         if dataset is None or (name := lost(dataset)):

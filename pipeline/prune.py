@@ -16,6 +16,7 @@ from tundish.cluster import store
 from tundish.cluster.shards import opened
 from tundish.pipeline.funnel import ran, runs
 from tundish.pipeline.lease import alive
+from tundish.stages.forget_swap import refuse_unfinished
 
 STAGE = re.compile(r"[a-z]+-[0-9a-f]{10}")
 OURS = {"manifest.json", "commits", "steps", "pieces", "keepers", "checkpoints"}  # a folder that holds one is a stage's
@@ -26,6 +27,7 @@ def prune(root: str, keep_runs: int = 1, dry: bool = False) -> list[tuple[str, i
     """Remove all that the last `keep_runs` runs do not need; (name under the root, bytes) of each. `dry` only says."""
     if keep_runs < 1:
         raise ValueError(f"prune cannot keep {keep_runs} runs; keep at least 1, or delete the root yourself")
+    refuse_unfinished(root)
     held = store.read_json(store.join(root, "lease.json"))
     if held and alive(held):
         raise ValueError(f"a run holds {root!r} (process {held['process']} on {held['machine']}); wait until it ends")

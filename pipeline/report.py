@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from tundish.cluster import store
 from tundish.cluster.shards import Dataset
+from tundish.pipeline import fertility
 from tundish.pipeline import funnel as funnels
 from tundish.pipeline.duplicates_page import duplicates_page, parts_page
 from tundish.pipeline.examples import draw, texts
@@ -29,6 +30,7 @@ from tundish.pipeline.rule_page import rule_page
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 EXAMPLES, HOSTS, LANGUAGES, POINTS = 3, 30, 20, 1000
+CLOSE = 0.1  # margin of two languages that are nearly as likely
 SHARE = np.linspace(0, 1, 41)  # bins of the score
 
 
@@ -45,7 +47,7 @@ def report(root: str, out: str | None = None) -> str:
         "parts": parts_page(told),
         "hosts": _hosts(told),
         "crawl": _crawl(told),
-        "tokens": _tokens(told),
+        "tokens": fertility.page(told, LANGUAGES),
         "training": [_training(told, address) for address in told.of("Pretrain")],
         "tuning": [dict(told.datasets[address].about["result"] or {}) for address in told.of("Finetune")],
         "recipe": spelt(told),
@@ -132,7 +134,26 @@ def _languages(told: Ran) -> dict[str, Any] | None:
     found = _ranked(came, left, LANGUAGES)
     names, counts, kept = (list(column) for column in zip(*found["rows"], strict=True))
     series = {title: kept, "not": np.subtract(counts, kept)}
-    return found | {"left": title, "picture": bars("languages", "Documents by language", names, series)}
+    picture = bars("languages", "Documents by language", names, series)
+    return found | _doubts(identified) | {"left": title, "picture": picture}
+
+
+def _doubts(identified: Dataset) -> dict[str, Any]:
+    """Scripts, documents in which two languages are nearly as likely, and pages of several languages."""
+    scripts, close, mixed = counted(identified, "script"), 0, 0
+    columns = {"margin", "shares"} & identified.held
+    for name in identified.names if columns else ():
+        table = identified.select("language", *columns).read(name)
+        table = table.filter(pc.is_valid(table["language"]))
+        if "margin" in columns:
+            close += pc.sum(pc.less(table["margin"], CLOSE)).as_py() or 0
+        if "shares" in columns:
+            mixed += pc.sum(pc.greater(pc.list_value_length(table["shares"]), 1)).as_py() or 0
+    return {
+        "scripts": ", ".join(f"{name or 'none'} {number(count)}" for name, count in scripts.most_common()),
+        "close": number(close) if "margin" in columns else "",
+        "mixed": number(mixed) if "shares" in columns else "",
+    }
 
 
 def _kept(identified: Dataset, decided: Dataset) -> Counter[Any]:
@@ -177,30 +198,6 @@ def _crawl(told: Ran) -> list[dict[str, Any]]:
         examples = chosen(log, "outcome", "status", "reason") if log else {}
         for outcome, count, _ in _ranked(counted(log, "outcome"), Counter(), 100)["rows"]:
             found.append({"outcome": outcome, "count": count, "examples": examples.get(outcome, [])})
-    return found
-
-
-def _tokens(told: Ran) -> dict[str, Any] | None:
-    if not told.of("Tokenize"):
-        return None
-    address = told.of("Tokenize")[-1]
-    vocabulary = told.datasets[address].about["vocabulary"] | {"kind": told.field(address, "kind")}
-    train, held = _weighed(told.datasets[address]), _weighed(told.inside(address, "holdout"))
-    totals = {"train": sum(train.values(), np.zeros(3, int)), "held": sum(held.values(), np.zeros(3, int))}
-    rows = sorted(train.items(), key=lambda kv: (-kv[1][1], kv[0]))
-    return {"vocabulary": vocabulary, "totals": totals, "rows": rows[:LANGUAGES], "more": len(rows[LANGUAGES:])}
-
-
-def _weighed(dataset: Dataset | None) -> dict[str, np.ndarray]:
-    """Language -> (documents, tokens, bytes of text), int64."""
-    found: dict[str, np.ndarray] = {}
-    for name in dataset.names if dataset else ():
-        rows = dataset.select("tokens", "bytes", "language").read(name) if dataset else pa.table({})
-        rows = rows.append_column("length", pc.list_value_length(rows["tokens"])).drop_columns(["tokens"])
-        sums = rows.group_by("language").aggregate([("length", "count"), ("length", "sum"), ("bytes", "sum")])
-        for row in sums.to_pylist():
-            new = np.array([row["length_count"], row["length_sum"] or 0, row["bytes_sum"] or 0])
-            found[row["language"] or "none"] = new + found.get(row["language"] or "none", 0)
     return found
 
 

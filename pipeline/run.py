@@ -14,6 +14,7 @@ from tundish.cluster.shards import Dataset
 from tundish.cluster.verbs import Cluster
 from tundish.pipeline.lease import Lease
 from tundish.pipeline.plan import Step, inputs_digests, plan, spelt
+from tundish.stages.forget_swap import refuse_unfinished
 from tundish.stages.stage import Columns, Settings, Stage, together
 
 
@@ -51,6 +52,7 @@ def run(
     `cluster` may be a function, called only if something has to run.
     """
     root = store.absolute(root)
+    refuse_unfinished(root)
     wanted = wanted_of(goal, until)
     outcome = Outcome(wanted[-1])
     steps = [s for s in plan(goal, root, settings) if s.stage.address in _needed(wanted)]

@@ -7,6 +7,7 @@ Says a sentence for each file that is gone or changed. Refuses a root that holds
 from collections.abc import Iterator
 
 from tundish.cluster import shards, store
+from tundish.stages.forget_swap import asked
 
 
 def verify(root: str) -> list[str]:
@@ -19,6 +20,8 @@ def verify(root: str) -> list[str]:
             wrong += shards.verify(dataset) if dataset else []
         except (KeyError, TypeError, ValueError) as error:  # a manifest that is cut, or of another schema
             wrong.append(f"{shards.address_of(uri)}: the manifest cannot be read ({error})")
+    if asked(root) is not None:
+        wrong.append(f"a `tundish forget` was interrupted; say `tundish forget {root}` to bring it to its end")
     if not found:
         raise ValueError(
             f"there is no sealed dataset under {root!r}; check the path, or run a recipe with --root {root}"

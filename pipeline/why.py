@@ -1,9 +1,9 @@
 """why: one document's whole way, from the request that brought it to the training steps that saw it.
 
-Promises: everything is read from what the stages sealed; nothing is computed anew but the place of its tokens in the
-rows of training. Costs the columns it looks things up by (addresses of the crawl, URLs or ids of the documents), one
-shard at a time; of texts it reads none. Shows where personal data would be cut and of which kind, never the data.
-Refuses a URL or id that no run met, with the nearest known one.
+Promises: everything is read from what the stages sealed; nothing is computed anew but the steps that saw its rows,
+which follow from the plan. Costs the columns it looks things up by (addresses of the crawl, URLs or ids of the
+documents), one shard at a time; of texts it reads none. Shows where personal data would be cut and of which kind, never
+the data. Refuses a URL or id that no run met, with the nearest known one.
 """
 
 import difflib
@@ -18,18 +18,17 @@ import pyarrow.compute as pc
 from rich.table import Table
 from rich.text import Text
 
-from tundish.cluster.exchange import part_of
 from tundish.cluster.shards import Dataset
-from tundish.operators.model.packing import pack
 from tundish.operators.text.digest import keyed
 from tundish.operators.web import urls
-from tundish.pipeline.funnel import Ran, lines_of, ran
+from tundish.pipeline.funnel import Ran, ran
 from tundish.pipeline.judgements import DECIDED, Event, Found, beside, row_at, rows_of
-from tundish.stages.tokenize import PLACE_SEED
+from tundish.pipeline.seen import Ledger, ids_at, spelt
+from tundish.stages.forgotten import LEDGER, Forgotten, lines
+from tundish.stages.tokenize import PLACE_SEED, part_of_place
 
 HOPS = 8  # redirects followed each way
 STEPS = 10  # shown of those that saw a document
-PACKED = 20_000_000  # documents whose rows are packed again to find one; about 1 GB
 LOGGED = ("url", "parent", "depth", "status", "outcome", "reason", "target", "archive", "offset", "time")
 TOLD = ("id", "url", "source", "date", "encoding", "how", "origin", "repairs")
 
@@ -45,16 +44,26 @@ def way(past: Ran, root: str, what: str) -> tuple[list[Event], set[str], list[Fo
     if re.fullmatch(r"[0-9a-fA-F]{32}", what):
         found = list(_documents(past, "id", [bytes.fromhex(what)], pa.binary(16)))
         known = {document.told["url"] for document in found}
-        chain = _chain(past, known) if known else set()
+        chain = redirects(past, known) if known else set()
     else:
-        chain = _chain(past, {what, _canonical(what)})
+        chain = redirects(past, {what, _canonical(what)})
         found = list(_documents(past, "url", sorted(chain), pa.large_string()))
     events = [*_crawled(past, chain), *_refused(past, chain)]
     for document in found:
         events += [event for event in _way(past, document) if event not in events]
+    if not events and (when := forgotten_on(root, what)):
+        raise ValueError(f"{what!r} was forgotten on {when} and nothing is kept of it; {root}/{LEDGER} says why")
     if not events:
         raise ValueError(f"no run under {root!r} met {what!r}{_nearest(past, what)}")
     return events, chain, found
+
+
+def forgotten_on(root: str, what: str) -> str:
+    """When a URL, or an id in hex, was forgotten; "" if it was not."""
+    for line in lines(root):
+        if what.lower() in line.get("ids", ()) or Forgotten.of(line).holds(what):
+            return str(line["time"])
+    return ""
 
 
 def _canonical(what: str) -> str:
@@ -68,7 +77,7 @@ def logs(past: Ran) -> list[tuple[str, Dataset]]:
     return [(address, log) for address in past.of("Crawl") if (log := past.inside(address, "log"))]
 
 
-def _chain(past: Ran, wanted: set[str]) -> set[str]:
+def redirects(past: Ran, wanted: set[str]) -> set[str]:
     """The URLs with those that redirected to them and those they redirect to."""
     return _followed(past, wanted, "target", "url") | _followed(past, wanted, "url", "target")
 
@@ -149,13 +158,13 @@ def _corpus(past: Ran, address: str, document: Found) -> Iterator[Event]:
     yield Event("Corpus", address, "in the corpus", {"place": f"{document.shard} row {row}"})
     for tokens in past.of("Tokenize"):
         if past.field(tokens, "corpus") == address:
-            yield from _tokenized(past, tokens, own)
+            yield from _tokenized(past, tokens, own, document.told["origin"])
 
 
-def _tokenized(past: Ran, address: str, own: bytes) -> Iterator[Event]:
+def _tokenized(past: Ran, address: str, own: bytes, origin: str | None) -> Iterator[Event]:
     """Its row of tokens, found by the hash that placed it, and the training that read it."""
     for held, dataset in ((False, past.datasets[address]), (True, past.inside(address, "holdout"))):
-        place = _placed(dataset, own) if dataset else None
+        place = _placed(dataset, own, origin) if dataset else None
         if dataset is None or place is None:
             continue
         row = row_at(dataset, *place, "tokens", "bytes")
@@ -166,10 +175,12 @@ def _tokenized(past: Ran, address: str, own: bytes) -> Iterator[Event]:
                 yield _trained(past, model, dataset, *place)
 
 
-def _placed(dataset: Dataset, own: bytes) -> tuple[str, int] | None:
-    """Shard and row of an id: the shard is computed from its hash, the row found by binary search."""
+def _placed(dataset: Dataset, own: bytes, origin: str | None) -> tuple[str, int] | None:
+    """Shard and row of an id: the shard is computed from its origin and hash, the row found by binary search."""
+    if (parts := dataset.about["origins"].get(origin)) is None:
+        return None
     place = keyed(pa.array([own], pa.binary(16)), PLACE_SEED)
-    name = dataset.names[int(part_of(pa.chunked_array([pa.array(place)]), len(dataset.names))[0])]
+    name = f"part-{int(part_of_place(place, *parts)[0]):05d}"
     table = dataset.select("id", "place").read(name)
     first, last = (int(np.searchsorted(table["place"].to_numpy(), place[0], side)) for side in ("left", "right"))
     row = pc.index(table["id"].slice(first, last - first), pa.scalar(own, pa.binary(16))).as_py()
@@ -177,20 +188,33 @@ def _placed(dataset: Dataset, own: bytes) -> tuple[str, int] | None:
 
 
 def _trained(past: Ran, address: str, tokens: Dataset, name: str, row: int) -> Event:
-    """The steps whose batch held one of its rows, from the ledger."""
-    if tokens.rows > PACKED:
-        return Event("Pretrain", address, f"not looked for: {tokens.rows:,} documents are more than {PACKED:,}")
-    number = sum(shard.rows for shard in tokens.shards if shard.name < name) + row
-    columns = (tokens.select("tokens").read(each)["tokens"] for each in tokens.names)
-    lengths = np.concatenate([pc.list_value_length(column).to_numpy() for column in columns])
-    rows = pack(lengths, length=past.field(address, "length"))
-    first, last = np.searchsorted(rows.document, [number, number + 1])
-    mine = set(np.searchsorted(rows.first, np.arange(first, last), side="right") - 1)
-    steps = [
-        line["step"] for line in lines_of(past.datasets[address].path("ledger")) if not mine.isdisjoint(line["rows"])
+    """The steps whose batch held one of its rows."""
+    steps, rows = Ledger.of(past.datasets[address], tokens).steps_of(name, row)
+    return Event("Pretrain", address, f"seen in {len(steps)} steps", {"rows": rows, "steps": spelt(steps, STEPS)})
+
+
+def step_of(root: str, step: int, model: str | None = None, run: str | None = None) -> list[Event]:
+    """Every document of which a training step saw tokens, with its URL. `model`: the address of the Pretrain, where a
+    run has several."""
+    past = ran(root, run)
+    trained = [address for address in past.of("Pretrain") if model in (None, address)]
+    if len(trained) != 1:
+        there = ", ".join(past.of("Pretrain")) or "none"
+        raise ValueError(f"the run has not one training {model or ''}".rstrip() + f" but {there}; name one of them")
+    tokens = past.input(trained[0], "shards")
+    assert tokens is not None, "a training names its shards"
+    places = list(Ledger.of(past.datasets[trained[0]], tokens).documents(step))
+    ids = ids_at(tokens, places)
+    known = {found.told["id"]: found.told for found in _documents(past, "id", sorted(set(ids)), pa.binary(16))}
+    return [
+        Event(
+            "Pretrain",
+            trained[0],
+            known.get(own, {}).get("url") or own.hex(),
+            {"id": own.hex(), "place": f"{n} row {r}"},
+        )
+        for own, (n, r) in zip(ids, places, strict=True)
     ]
-    shown = ", ".join(map(str, steps[:STEPS])) + (f", ... {steps[-1]}" if len(steps) > STEPS else "")
-    return Event("Pretrain", address, f"seen in {len(steps)} steps", {"rows": len(mine), "steps": shown})
 
 
 def _nearest(past: Ran, what: str) -> str:

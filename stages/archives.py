@@ -3,6 +3,8 @@
 A shard says by its constants what it is: `start` and `records` (a range of a web archive), `member` (of a WACZ file),
 `html` (a table with a column of pages), `ranges` (a list of places in archives that lie elsewhere).
 
+What the root was told to forget (stages/forgotten) is damage of the reason `forgotten`, without its address.
+
 Promises: memory of one batch of captures; damage is a row with a reason, never an end; a revisit is given the payload
 it refers to where that lies in the same input. Refuses a local archive whose bytes are not those of the manifest, and
 one elsewhere that has not its size.
@@ -20,6 +22,7 @@ from tundish.cluster.shards import Damaged, Dataset, Shard, check
 from tundish.operators.web.message import mime_of
 from tundish.operators.web.warc import Capture, Damage, Revisit, captures
 from tundish.stages.common_crawl_fetch import fetched
+from tundish.stages.forgotten import REASON, Forgotten, forgotten, root_of
 from tundish.stages.ingest_revisits import archive, leads
 from tundish.stages.ingest_streams import opened, size_of
 from tundish.stages.ingest_tables import pages
@@ -78,15 +81,20 @@ class Archives:
         shard = self.dataset.shard(name)
         uri = self.dataset.path(name)
         checked(uri, shard)
+        gone = forgotten(root_of(self.dataset.uri))
+        for label, one in self._found(uri, shard, described, gone):
+            yield label, _let(one, gone) if gone else one
+
+    def _found(self, uri: str, shard: Shard, described: bool, gone: Forgotten) -> Iterator[tuple[str, Any]]:
         label = shard.constants.get("label", shard.file)
         if "ranges" in shard.constants:
             yield from fetched(uri, str(self.dataset.about["base"]), described, "verify" in shard.constants)
         elif "html" in shard.constants:
             yield from ((label, page) for page in pages(uri, shard.constants))
         else:
-            yield from ((label, found) for found in self._archived(uri, shard, described))
+            yield from ((label, found) for found in self._archived(uri, shard, described, gone))
 
-    def _archived(self, uri: str, shard: Shard, described: bool) -> Iterator[Any]:
+    def _archived(self, uri: str, shard: Shard, described: bool, gone: Forgotten) -> Iterator[Any]:
         told = shard.constants
         start, records = int(told.get("start", 0)), int(told["records"]) if "records" in told else None
         known = (
@@ -97,7 +105,7 @@ class Archives:
         asked = dict(start=start, records=records, revisits=True, described=described, verify="verify" in told)
         with opened(uri, told.get("member", "")) as stream:
             for one in captures(stream, **asked):
-                yield self._answered(one, known) if isinstance(one, Revisit) else one
+                yield self._answered(one, known) if isinstance(one, Revisit) and not gone.holds(one.url) else one
 
     def _answered(self, revisit: Revisit, known: Mapping[int, tuple[str, int]]) -> Capture | Damage:
         """A revisit with the payload of its original."""
@@ -118,6 +126,13 @@ class Archives:
             asked = dict(start=offset, records=1, verify="verify" in shard.constants)
             found = next(iter(captures(stream, **asked)), None)
         return found if isinstance(found, Capture) and found.offset == offset else None
+
+
+def _let(one: Any, gone: Forgotten) -> Any:
+    """What was found, or that it is not to be had. A lost revisit names its address in words."""
+    lost = isinstance(one, Damage)
+    url = one.detail.partition(": ")[0] if lost and one.reason == "revisit" else "" if lost else one.url
+    return Damage(one.offset, REASON, "") if gone.holds(url) else one
 
 
 def checked(uri: str, shard: Shard) -> None:

@@ -17,6 +17,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from tundish.cluster.shards import Dataset
 from tundish.cluster.verbs import At, Cluster, Job
 from tundish.stages.common_crawl_fetch import WHOLE, below
 from tundish.stages.common_crawl_index import FOUND, Groups, Query, Select
+from tundish.stages.forgotten import Forgotten, forgotten, root_of
 from tundish.stages.ingest_streams import opened, patiently
 from tundish.stages.stage import PLACE, Place, Stage
 
@@ -106,10 +108,11 @@ class CommonCrawl(Stage):
                 f"no page of {self.crawl} matches ({found.counts.get('groups_read', 0)} of "
                 f"{found.counts.get('groups', 0)} row groups were read); loosen what CommonCrawl asks for"
             )
+        taken = partial(together, gone=forgotten(root_of(out.uri)))
         target, parts = out.target("ranges"), -(-found.rows // PAGES)
         sort = ("filename", "offset")
         return exchange_(
-            cluster, "CommonCrawl: ranges", together, found, target, by="bin", parts=parts, sort=sort, about=out.about
+            cluster, "CommonCrawl: ranges", taken, found, target, by="bin", parts=parts, sort=sort, about=out.about
         )
 
     def _listed(self, out: Place) -> Dataset:
@@ -143,8 +146,10 @@ class CommonCrawl(Stage):
         return paths
 
 
-def together(rows: pa.Table, at: At) -> Any:
-    """Places of a part, each once, in the order in which they lie."""
+def together(rows: pa.Table, at: At, *, gone: Forgotten) -> Any:
+    """Places of a part, each once, in the order in which they lie; none of what the root was told to forget."""
+    if gone:
+        rows = rows.filter(pa.array([not gone.holds(url) for url in rows["url"].to_pylist()], pa.bool_()))
     at.tally["files"] += len(rows["filename"].unique())
     at.tally["bytes"] += sum(rows["length"].to_pylist())
     seen: dict[tuple[str, int], int] = {}

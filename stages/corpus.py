@@ -20,6 +20,7 @@ from tundish.stages.documents import DROPPED, table_of
 from tundish.stages.stage import Place, Stage
 
 FINEWEB2 = {1: 1, 2: 2, 3: 3, 5: 5, 100: 8, 1000: 1}  # cluster size from -> times: arXiv 2506.20920, its repository
+BYTES_OF = "bytes_out:"  # counts of clean text, by origin
 CARRIED = ("id", "url", "host", "title", "date", "origin", "source", "content_digest")
 
 
@@ -31,7 +32,7 @@ class Corpus(Stage):
     back stays or goes.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     makes: ClassVar[tuple[str, ...]] = (*CARRIED, "text", "language", "score", "copies", "cluster", "repeats")
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "documents": ("id", "text"),
@@ -105,6 +106,11 @@ class Corpus(Stage):
         at.tally["kept"] += len(kept)
         at.tally["bytes_in"] += pc.sum(pc.binary_length(batch["text"])).as_py() or 0
         at.tally["bytes_out"] += pc.sum(pc.binary_length(text)).as_py() or 0
+        sizes = pa.table({"origin": columns["origin"], "size": pc.binary_length(text)})
+        for origin, size in zip(
+            *sizes.group_by("origin").aggregate([("size", "sum")]).to_pydict().values(), strict=True
+        ):
+            at.tally[f"{BYTES_OF}{origin}"] += size
         return pa.table(columns), self._dropped(batch, gone, at)
 
     def _edited(self, batch: pa.Table, gone: pa.ChunkedArray) -> tuple[pa.Table, pa.LargeStringArray, pa.ChunkedArray]:

@@ -37,6 +37,7 @@ from tundish.stages.crawl_scope import Rules, domain_of
 from tundish.stages.crawl_seal import seal
 from tundish.stages.crawl_tables import FRONTIER
 from tundish.stages.crawl_worth import keep_rates, tell
+from tundish.stages.forgotten import forgotten, root_of
 from tundish.stages.stage import PLACE, Place, Stage
 
 SHOWN = 10.0  # seconds that all hosts must rest to be spoken of
@@ -205,7 +206,8 @@ class Crawl(Stage):
         earlier = tuple(uri for uri in found if uri != store.absolute(out.uri))
         home, scope = home_of(cluster, out), Scope(out.uri)
         store.sweep(out.uri)
-        rules = scope.offered(dataclasses.replace(self.rules, earlier=earlier))
+        gone = forgotten(root_of(out.uri))
+        rules = scope.offered(dataclasses.replace(self.rules, earlier=earlier, forgotten=gone))
         tell(out.uri, keep_rates(self.curated))
         stop = _Budget(cluster, rules.pages, math.inf if self.hours is None else time.time() + 3600 * self.hours)
         told = cluster.attend("Crawl", Make(rules, home, wire, scope), parts=rules.parts, stop=stop)

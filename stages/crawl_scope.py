@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tundish.operators.web import urls
 from tundish.operators.web.surt import surt
 from tundish.operators.web.traps import trap
+from tundish.stages.forgotten import NONE, REASON, Forgotten
 
 HOPS = 5  # redirects in a row
 SITEMAP_DEPTH = 3  # sitemaps inside sitemaps
@@ -54,6 +55,7 @@ class Rules:
     year: int | None = None  # of the crawl: later dates in addresses are calendars without end
     opt_outs: bool = True
     earlier: tuple[str, ...] = ()  # URIs of crawls
+    forgotten: Forgotten = NONE  # what the root was told to forget
 
     def part(self, url: str) -> int:
         """The part that owns an address: all hosts of a registrable domain meet in one."""
@@ -61,6 +63,8 @@ class Rules:
 
     def refuses(self, found: Found) -> tuple[str, str] | None:
         """(outcome, reason) for an address that is not to be fetched."""
+        if self.forgotten and self.forgotten.holds(found.url):
+            return "scope", REASON
         host = host_of(found.url)
         if "*" not in self.hosts and host not in self.hosts and _domain(host) not in self.domains:
             return "scope", "domain"

@@ -28,6 +28,7 @@ from tundish.stages.crawl_frontier import Frontier
 from tundish.stages.crawl_home import Home
 from tundish.stages.crawl_scope import Rules
 from tundish.stages.crawl_tables import CAPTURED, FRONTIER, UNASKED
+from tundish.stages.forgotten import Forgotten, masked
 
 ROWS = 4096  # of the log at once
 
@@ -54,6 +55,9 @@ LOG = pa.schema(
         ("time", pa.timestamp("us", "UTC")),
     ]
 )
+
+
+NAMED = tuple(LOG.get_field_index(name) for name in ("url", "parent", "target"))  # columns of addresses
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class Publish:
     def _logged(self, frontier: Frontier, part: int, held: Mapping[str, str], counts: Mapping[str, int]) -> Shard:
         writer = self.log.writer(f"part-{part:02d}")
         try:
-            for table in tables(frontier.log(), held, self.rules.archive):
+            for table in tables(frontier.log(), held, self.rules.archive, self.rules.forgotten):
                 writer.write(table)
             return writer.finish({}, counts)
         except BaseException as error:
@@ -170,11 +174,15 @@ def tally(frontier: Frontier) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def tables(rows: Iterator[tuple[Any, ...]], held: Mapping[str, str], form: str) -> Iterator[pa.Table]:
-    """Rows of the log in tables; one empty table when there are none."""
+def tables(
+    rows: Iterator[tuple[Any, ...]], held: Mapping[str, str], form: str, forgotten: Forgotten
+) -> Iterator[pa.Table]:
+    """Rows of the log in tables; one empty table when there are none. No forgotten address stands in them."""
     batch: list[tuple[Any, ...]] = []
     for row in rows:
         *before, archive, offset, length, at = row
+        for column in NAMED if forgotten else ():
+            before[column] = masked(before[column]) if forgotten.holds(before[column]) else before[column]
         where = f"{held[archive]}.warc.{form}" if archive else None
         batch.append((*before, where, offset, length, None if at is None else int(at * 1e6)))
         if len(batch) == ROWS:

@@ -31,7 +31,7 @@ from tundish.operators.text.pieces import Pieces, folded
 from tundish.stages.pretrain import seal_files
 from tundish.stages.samples import share_of
 from tundish.stages.stage import Place, Stage
-from tundish.stages.tokenize import MODEL, share
+from tundish.stages.vocabulary import MODEL, share
 
 NGRAMS = "ngrams.arrow"
 FILES = (NGRAMS, "result.json", MODEL)
@@ -45,6 +45,7 @@ class Estimate(Stage):
     """`only`: the language of the documents to learn from, as the stage in `language` tells it. `least`: counts below
     it are left out, order by order. `fold`: lower case, no accents, digits as zeros, as CCNet does."""
 
+    version: ClassVar[int] = 2
     makes: ClassVar[tuple[str, ...]] = ("ngrams",)
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {"documents": ("id", "text"), "language": ("language",)}
 

@@ -15,6 +15,7 @@ process all raise, or more than half of its first 200 and more.
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from tundish.operators.text.repair import repair
 from tundish.stages.archives import Archives
 from tundish.stages.documents import DOCUMENT, DROPPED, ID, table_of
 from tundish.stages.extract_page import ERROR, Dropped, Extraction
+from tundish.stages.forgotten import NONE, REASON, Forgotten, forgotten, root_of
 from tundish.stages.stage import Place, Stage
 
 PAGE = pa.schema(
@@ -87,12 +89,13 @@ class Extract(Stage):
         source = Archives(inputs["archives"], getattr(self.archives, "sample", None))
         inside = ["dropped", "pages"]
         places = (out.target(), *(out.target(name) for name in inside))
-        job = Job(self.documents, places, about={**out.about, "inside": inside})
+        taken = partial(self.documents, gone=forgotten(root_of(out.uri)))
+        job = Job(taken, places, about={**out.about, "inside": inside})
         [(documents, *_)] = map_(cluster, "Extract", [job], source)
         return documents
 
-    def documents(self, batch: pa.Table, at: At) -> tuple[pa.Table, pa.Table, pa.Table]:
-        """Captures -> (documents, dropped, pages)."""
+    def documents(self, batch: pa.Table, at: At, *, gone: Forgotten = NONE) -> tuple[pa.Table, pa.Table, pa.Table]:
+        """Captures -> (documents, dropped, pages). `gone`: what the root was told to forget."""
         kept, dropped = [], []
         origin = type(self.archives).__name__.lower()
         captures = batch.to_pylist()
@@ -107,9 +110,13 @@ class Extract(Stage):
         dropped += [(kept[row][0], Dropped("no_text", "nothing was left by repair")) for row in empty]
         for _, why in dropped:
             at.tally[f"dropped:{why.reason}"] += 1
+        if gone.ids:
+            left = [document for document in documents if document["id"] not in gone.ids]
+            at.tally[f"dropped:{REASON}"] += len(documents) - len(left)
+            documents = left
         at.tally["bytes_out"] += sum(len(document["text"].encode()) for document in documents)
-        gone = [_row(capture, why, origin) for capture, why in dropped]
-        return table_of(DOCUMENT, documents), table_of(DROPPED, gone), table_of(PAGE, documents)
+        rows = [_row(capture, why, origin) for capture, why in dropped]
+        return table_of(DOCUMENT, documents), table_of(DROPPED, rows), table_of(PAGE, documents)
 
     def _child(self) -> Killable:
         """The process that pages are handed to; one a thread, for as long as its settings hold."""

@@ -17,13 +17,13 @@ from tundish.cluster import store
 from tundish.cluster.digests import digest_once
 from tundish.cluster.shards import Dataset
 from tundish.cluster.verbs import Cluster
-from tundish.operators.text import vocabulary
+from tundish.operators.text import tokenizer
 from tundish.operators.text.digest import payload_digest
 from tundish.stages.pretrain import anew_unless_same, file_of, folder_of, seal_files
 from tundish.stages.stage import PLACE, Place, Stage
-from tundish.stages.tokenize import MODEL
+from tundish.stages.vocabulary import kept_in
 
-FILES = ("model.safetensors", "config.json", "result.json", "predictions.jsonl", "train.arrow", "test.arrow", MODEL)
+FILES = ("model.safetensors", "config.json", "result.json", "predictions.jsonl", "train.arrow", "test.arrow")
 LABELLED = pa.schema([("tokens", pa.large_list(pa.int64())), ("label", pa.int64()), ("id", pa.string())])
 
 
@@ -60,7 +60,8 @@ class Finetune(Stage):
         for name in ("model.safetensors", "config.json"):
             file_of(encoder, name)
         anew_unless_same(out, {"encoder": encoder.digest, "data": digest_once(self.data)})
-        names = self._write(store.read(file_of(encoder, MODEL)), out)
+        vocabulary = kept_in(encoder)
+        names = self._write(store.read(file_of(encoder, vocabulary)), out)
         task = FinetuneTask(
             model=encoder.uri,
             train=str(folder / "train.arrow"),
@@ -74,14 +75,15 @@ class Finetune(Stage):
             names=names,
         )
         cluster.gang("Finetune", partial(finetune, task), size=out.settings.trainers)
-        return seal_files(out, FILES, inputs)
+        return seal_files(out, (*FILES, vocabulary), inputs)
 
-    def _write(self, model: bytes, out: Place) -> tuple[str, ...]:
+    def _write(self, vocabulary: bytes, out: Place) -> tuple[str, ...]:
         """Tokenize both parts, keep the vocabulary beside them; returns the names of the labels."""
         rows = rows_of(self.data, self.text, self.label)
         names = tuple(sorted({label for _, label in rows}))
         parts: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
-        tokens = vocabulary.encode(pa.array([text for text, _ in rows], pa.large_string()), model)
+        pieces = tokenizer.load(vocabulary)
+        tokens = pieces.encode(pa.array([text for text, _ in rows], pa.large_string()))
         for (text, label), ids in zip(rows, tokens.to_pylist(), strict=True):
             digest = payload_digest(text.encode())
             held = int.from_bytes(digest[:8], "little") / 2**64 < self.holdout
@@ -94,7 +96,7 @@ class Finetune(Stage):
             with pa.ipc.new_file(sink, LABELLED) as writer:
                 writer.write_table(table)
             store.write(store.join(out.uri, f"{name}.arrow"), sink.getvalue().to_pybytes())
-        store.write(store.join(out.uri, MODEL), model)
+        store.write(store.join(out.uri, pieces.file), vocabulary)
         return names
 
 

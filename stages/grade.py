@@ -23,12 +23,12 @@ from tundish.cluster import store
 from tundish.cluster.map import map_
 from tundish.cluster.shards import Dataset
 from tundish.cluster.verbs import At, Cluster, Job
-from tundish.operators.text import vocabulary
+from tundish.operators.text import tokenizer
 from tundish.stages.pretrain import file_of
 from tundish.stages.stage import Place, Stage
-from tundish.stages.tokenize import MODEL
+from tundish.stages.vocabulary import kept_in
 
-FILES = ("model.safetensors", "config.json", MODEL)
+FILES = ("model.safetensors", "config.json")
 LETTERS = 32  # characters encoded at first for each piece wanted; a piece has 16 at most, spaces come on top
 
 
@@ -44,8 +44,11 @@ class Grade(Stage):
     values: Mapping[str, float] | None = None
 
     def run(self, cluster: Cluster, inputs: Mapping[str, Dataset], out: Place) -> Dataset:
-        uris = tuple(file_of(inputs["classifier"], name) for name in FILES)  # each checked against its digest
-        digest = inputs["classifier"].digest
+        classifier = inputs["classifier"]
+        uris = tuple(
+            file_of(classifier, name) for name in (*FILES, kept_in(classifier))
+        )  # each checked against its digest
+        digest = classifier.digest
         config = json.loads(store.read(uris[1]))
         length = getattr(self.classifier, "length", config["shape"]["length"])
         graded = Graded(uris, digest, tuple(config["names"]), self._worth(config["names"]), length)
@@ -112,13 +115,14 @@ def loaded(uris: tuple[str, ...], digest: str) -> tuple[Any, dict[str, Any], byt
 def opening(texts: list[str | None], model: bytes, length: int) -> list[list[int]]:
     """The first `length` pieces of each text, as encoding all of it would give them.
 
-    A piece never crosses a space, so the pieces before one are known without what follows it.
+    Where no piece crosses a space, the pieces before one are known without what follows it.
     """
-    begins = [_before_space(text or "", LETTERS * length) for text in texts]
-    found = vocabulary.encode(pa.array(begins, pa.large_string()), model).to_pylist()
+    pieces = tokenizer.load(model)
+    begins = [_before_space(text or "", LETTERS * length) if pieces.apart else text or "" for text in texts]
+    found = pieces.encode(pa.array(begins, pa.large_string())).to_pylist()
     short = [n for n, tokens in enumerate(found) if len(tokens) < length and len(begins[n]) < len(texts[n] or "")]
     if short:
-        whole = vocabulary.encode(pa.array([texts[n] for n in short], pa.large_string()), model).to_pylist()
+        whole = pieces.encode(pa.array([texts[n] for n in short], pa.large_string())).to_pylist()
         for number, tokens in zip(short, whole, strict=True):
             found[number] = tokens
     return [tokens[:length] for tokens in found]

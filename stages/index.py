@@ -2,14 +2,12 @@
 
 A row a document that is kept: id, crawl, its keys of equality, its signature and the sorted upper halves (32 bits) of
 its shingles' hashes. So `Deduplicate(against=[root])` names, for what it drops, the earlier document, the similarity
-and the crawl. Costs about 500 bytes a document and 4 a word. `forget` takes documents out of an index, for good: their
-ids lie in `<root>/forgotten`, and an index that is made again leaves them out.
+and the crawl. Costs about 500 bytes a document and 4 a word. `tundish forget` takes documents out of an index, too.
 """
 
 import functools
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -17,15 +15,13 @@ import pyarrow.compute as pc
 
 from tundish.cluster import store
 from tundish.cluster.map import map_
-from tundish.cluster.shards import Dataset, Shard, opened
-from tundish.cluster.target import Target
+from tundish.cluster.shards import Dataset, opened
 from tundish.cluster.verbs import At, Cluster, Job
 from tundish.operators.text import minhash
 from tundish.operators.text.similarity import Sets
-from tundish.stages.sign import Sign, url_keys
+from tundish.stages.sign import Sign
 from tundish.stages.stage import Place, Stage
 
-FORGOTTEN = "forgotten"  # a file under the root: one id in hex a line
 KEPT = ("id", "text_key", "url_key", "content_digest", "text_bytes", "signature")
 SHINGLES = pa.large_list(pa.uint32())
 
@@ -58,11 +54,9 @@ class Index(Stage):
         source = inputs["documents"].beside(inputs["signatures"])
         if inputs["corpus"].names != source.names:
             raise ValueError("Index.corpus is of other documents than Index.documents; give it those the corpus is of")
-        gone = forgotten(root_of(out.uri))
-        salt = [inputs["corpus"].digest, sorted(one.hex() for one in gone)]
         job = Job(
-            Row(self.crawl, *self.signatures.shingled, gone, inputs["corpus"]),
-            (out.target(salt=salt),),
+            Row(self.crawl, *self.signatures.shingled, inputs["corpus"]),
+            (out.target(salt=inputs["corpus"].digest),),
             about={**out.about, "crawl": self.crawl, "signed": signed(self.signatures)},
         )
         [(sealed,)] = map_(cluster, "Index", [job], source.select("text", *KEPT))
@@ -84,14 +78,10 @@ class Row:
     size: int
     scheme: minhash.Scheme
     unit: minhash.Unit
-    forgotten: frozenset[bytes]
     corpus: Dataset
 
     def __call__(self, batch: pa.Table, at: At) -> pa.Table:
         kept = pc.is_in(batch["id"], _ids(self.corpus.uri, self.corpus.digest, at.shard))
-        if self.forgotten:
-            gone = pc.is_in(batch["id"], pa.array(sorted(self.forgotten), pa.binary(16)))
-            kept = pc.and_(kept, pc.invert(gone))
         batch = batch.filter(kept)
         at.tally["kept"] += len(batch)
         sets = Sets.of(batch["text"].combine_chunks(), self.size, minhash.shingler_for(self.scheme, self.unit)).upper()
@@ -110,11 +100,6 @@ def _ids(uri: str, digest: str, shard: str) -> pa.Array:
 
 def _halves(sets: Sets) -> pa.LargeListArray:
     return sets.lists().cast(SHINGLES)
-
-
-def root_of(uri: str) -> str:
-    """The root that a stage's folder lies in."""
-    return uri.rstrip("/").rsplit("/", 1)[0]
 
 
 def indexes(root: str, but: str = "") -> list[Dataset]:
@@ -171,83 +156,3 @@ def refuse_other_signatures(index: Dataset, signatures: Sign) -> None:
                 f"{index.uri} was signed with {name} {theirs.get(name)!r} and Sign has {value!r}; sign alike, or make "
                 "the index again"
             )
-
-
-def forgotten(root: str) -> frozenset[bytes]:
-    """The ids a root was told to forget."""
-    if not store.exists(store.join(root, FORGOTTEN)):
-        return frozenset()
-    return frozenset(bytes.fromhex(line) for line in store.read(store.join(root, FORGOTTEN)).decode().split())
-
-
-def forget(root: str, ids: Iterable[bytes], urls: Iterable[bytes] = ()) -> Iterator[tuple[str, int]]:
-    """Take documents out of every index of a root: those of these ids, and of these `url_key`s. Yields (index, rows).
-
-    Each shard is rewritten whole, then the manifest; said again after an interruption, it goes on.
-    """
-    wanted, keys = set(ids), pa.array(sorted(urls), pa.binary(16))
-    found = indexes(root)
-    for index in found:
-        for shard in index.shards:
-            table = index.select("id", "url_key").read(shard.name) if len(keys) else None
-            if table is not None and "url_key" in table.column_names:
-                wanted |= set(table.filter(pc.is_in(table["url_key"], keys))["id"].to_pylist())
-    lines = sorted(one.hex() for one in wanted | forgotten(root))
-    store.write(store.join(root, FORGOTTEN), ("\n".join(lines) + "\n").encode() if lines else b"")
-    gone = pa.array(sorted(wanted), pa.binary(16))
-    for index in found:
-        yield index.address, _rewritten(_mended(index), gone)
-
-
-def unknown(root: str, what: Iterable[str]) -> list[str]:
-    """Those of `what` (as for `named`) that no index of the root holds, in their order."""
-    asked = [(one, *named([one])) for one in what]
-    ids = pa.array([i for _, some, _ in asked for i in some], pa.binary(16))
-    keys = pa.array([k for _, _, some in asked for k in some], pa.binary(16))
-    held: set[bytes] = set()
-    for index in map(_mended, indexes(root)):
-        for shard in index.shards:
-            table = index.select("id", "url_key").read(shard.name)
-            for column, wanted in (("id", ids), ("url_key", keys)):
-                if len(wanted) and column in table.column_names:
-                    held |= set(wanted.filter(pc.is_in(wanted, table[column].combine_chunks())).to_pylist())
-    return [one for one, some, others in asked if not held & {*some, *others}]
-
-
-def _mended(index: Dataset) -> Dataset:
-    """The index with the shards that an interrupted `forget` had rewritten before it could seal them."""
-    shards = []
-    for shard in index.shards:
-        commit = store.read_json(store.join(index.uri, "commits", f"{shard.name}.json")) or {}
-        newer = Shard.of(commit["shard"]) if commit else shard
-        shards.append(newer if store.digest(index.at(newer)) == newer.digest else shard)
-    return replace(index, shards=tuple(shards))
-
-
-def _rewritten(index: Dataset, gone: pa.Array) -> int:
-    """Rewrite the shards that hold any of these ids. Returns how many rows went."""
-    target, shards, rows = Target(index.uri, index.about["key"]), [], 0
-    for shard in index.shards:
-        table = index.read(shard.name)
-        kept = table.filter(pc.invert(pc.is_in(table["id"], gone)))
-        if len(kept) < len(table):
-            rows += len(table) - len(kept)
-            writer = target.writer(shard.name)
-            writer.write(kept)
-            shard = writer.finish(shard.inputs, {**shard.counts, "kept": len(kept)})
-        shards.append(shard)
-    target.seal(shards, **{name: value for name, value in index.about.items() if name != "key"})
-    return rows
-
-
-def named(what: Iterable[str]) -> tuple[list[bytes], list[bytes]]:
-    """Ids and `url_key`s of what somebody typed: 32 hex digits, or a web address. Raises ValueError for neither."""
-    ids, urls = [], []
-    for one in what:
-        if re.fullmatch(r"[0-9a-fA-F]{32}", one):
-            ids.append(bytes.fromhex(one))
-        elif (key := url_keys([one])[0].as_py()) is not None:
-            urls.append(key)
-        else:
-            raise ValueError(f"{one!r} is neither an id of 32 hex digits nor a web address; give one of both")
-    return ids, urls

@@ -21,7 +21,7 @@ from tundish.operators.text.pieces import Pieces, folded
 from tundish.stages.estimate import NGRAMS, ngrams_of
 from tundish.stages.pretrain import file_of
 from tundish.stages.stage import Place, Stage
-from tundish.stages.tokenize import MODEL
+from tundish.stages.vocabulary import MODEL
 
 ANY = "any"
 

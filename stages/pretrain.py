@@ -5,7 +5,7 @@ weights, the shape, the vocabulary, the log of every step, the ledger of every r
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -14,12 +14,13 @@ from tundish.cluster import store
 from tundish.cluster.shards import Dataset, check, opened
 from tundish.cluster.verbs import Cluster
 from tundish.stages.stage import Place, Stage
-from tundish.stages.tokenize import MODEL, vocabulary_of
+from tundish.stages.vocabulary import vocabulary_of
 
 MODELS = ("tiny", "mini", "small", "base")  # presets of operators/model/encoder, named here without torch
 PRECISIONS = ("float32", "bfloat16", "float64")
-LEFT = ("checkpoints", "log.jsonl", "ledger.jsonl")
-FILES = ("model.safetensors", "config.json", "result.json", "log.jsonl", "ledger.jsonl", MODEL)
+PLAN = "plan.json"
+LEFT = ("checkpoints", "log.jsonl", "ledger.jsonl", PLAN)
+FILES = ("model.safetensors", "config.json", "result.json", "log.jsonl", "ledger.jsonl", PLAN)
 
 
 def number(text: int | str) -> int:
@@ -39,8 +40,12 @@ def number(text: int | str) -> int:
 
 @dataclass(frozen=True)
 class Pretrain(Stage):
-    """`model`: a preset of operators/model/encoder. `tokens`: to train on. `batch`: rows of `length` tokens a step."""
+    """`model`: a preset of operators/model/encoder. `tokens`: to train on. `batch`: rows of `row` places a step, in
+    which no document's segment is longer than `length`. `weights`: shares of the origins; by their size, where none are
+    given. `reweigh`: other weights from a step on, {5000: {books: 1}}. `skip`: [first, behind the last) rows by their
+    position in the plan, never trained on. `window`: shards of an origin in use at once."""
 
+    version: ClassVar[int] = 2
     makes: ClassVar[tuple[str, ...]] = ("weights",)
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {"shards": ("tokens",)}
 
@@ -48,7 +53,12 @@ class Pretrain(Stage):
     model: str = "tiny"
     tokens: int | str = "50M"
     length: int = 128
+    row: int = 0  # 0: as long as `length`
     batch: int = 32
+    weights: Mapping[str, float] = field(default_factory=dict)
+    reweigh: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    skip: tuple[tuple[int, int], ...] = ()
+    window: int = 8
     mask: float = 0.3
     lr: float = 1e-3
     warmup: float = 0.05
@@ -61,24 +71,39 @@ class Pretrain(Stage):
         for name, known in (("model", MODELS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"Pretrain.{name} is {getattr(self, name)!r}; it is one of {', '.join(known)}")
-        if number(self.tokens) < self.batch * self.length:
-            raise ValueError(f"Pretrain.tokens is {self.tokens}; one step alone takes {self.batch * self.length}")
+        if self.row and self.row < self.length:
+            raise ValueError(f"Pretrain.row is {self.row}; a row holds at least one segment of length {self.length}")
+        if min(self.reweigh, default=1) < 1:
+            raise ValueError(f"Pretrain.reweigh begins at step {min(self.reweigh)}; say by `weights` how it begins")
+        if number(self.tokens) < self.batch * (self.row or self.length):
+            raise ValueError(
+                f"Pretrain.tokens is {self.tokens}; one step alone takes {self.batch * (self.row or self.length)}"
+            )
 
     def run(self, cluster: Cluster, inputs: Mapping[str, Dataset], out: Place) -> Dataset:
         from tundish.stages.pretrain_loop import (  # torch comes in here, not with the command line
             PretrainTask,
             pretrain,
         )
+        from tundish.stages.token_stream import Layout, files_of, indexed
 
         tokens, folder = inputs["shards"], folder_of(out)
+        layout = Layout(self.row or self.length, self.length)
+        index = indexed(cluster, tokens, layout, out.target("rows", format="arrow", salt=[layout.row, layout.context]))
+        for shard in tokens.shards:
+            check(tokens.at(shard), shard)  # before a trainer maps it
         task = PretrainTask(
-            shards=_paths(tokens),
+            sources=files_of(tokens, index),
             holdout=_paths(_holdout(tokens)),
             specials=dict(tokens.about["specials"]),
             vocabulary=tokens.about["vocabulary"]["size"],
             model=self.model,
             length=self.length,
+            row=self.row,
             batch=self.batch,
+            weights={0: dict(self.weights) or None} | dict(self.reweigh),
+            holes=self.skip,
+            window=self.window,
             tokens=number(self.tokens),
             rate=self.mask,
             lr=self.lr,
@@ -90,9 +115,10 @@ class Pretrain(Stage):
             out=str(folder),
         )
         anew_unless_same(out, {"tokens": tokens.digest, "holdout": _holdout(tokens).digest})
-        store.write(str(folder / MODEL), vocabulary_of(tokens))
+        name, body = vocabulary_of(tokens)
+        store.write(str(folder / name), body)
         cluster.gang("Pretrain", partial(pretrain, task), size=out.settings.trainers)
-        return seal_files(out, FILES, inputs)
+        return seal_files(out, (*FILES, name), inputs, inside=("rows",))
 
 
 def anew_unless_same(out: Place, inputs: Mapping[str, str]) -> None:
@@ -112,12 +138,16 @@ def file_of(trained: Dataset, name: str) -> str:
     return trained.at(shard)
 
 
-def seal_files(out: Place, files: tuple[str, ...], inputs: Mapping[str, Dataset]) -> Dataset:
+def seal_files(
+    out: Place, files: tuple[str, ...], inputs: Mapping[str, Dataset], inside: tuple[str, ...] = ()
+) -> Dataset:
     """Files that lie in place become the shards of a dataset; the result's numbers stand in its manifest."""
     target = out.target()
     origin = {name: dataset.digest for name, dataset in inputs.items()}
     shards = [target.adopt(file.split(".")[0], file, 0, origin, {}) for file in files]
-    return target.seal(shards, **out.about, kind="files", result=store.read_json(store.join(out.uri, "result.json")))
+    told = {"inside": list(inside)} if inside else {}
+    result = store.read_json(store.join(out.uri, "result.json"))
+    return target.seal(shards, **out.about, **told, kind="files", result=result)
 
 
 def folder_of(out: Place) -> Path:

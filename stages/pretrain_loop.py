@@ -1,7 +1,8 @@
 """The pretraining loop: masked-language modelling over token shards, the same alone, under torchrun and in Ray Train.
 
     out/log.jsonl          one line per step: loss, learning rate, tokens, speed
-    out/ledger.jsonl       one line per step: which rows, a digest of which places were hidden, how many
+    out/ledger.jsonl       one line per step: its rows by number and digest, how many places were hidden, which
+    out/plan.json          the plan: from it and the shards every step's rows follow
     out/checkpoints/       cluster/checkpoint
     out/model.safetensors, config.json, result.json      at the end
 
@@ -16,13 +17,12 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from safetensors.torch import save as bytes_of
 from torch import Tensor
@@ -31,10 +31,13 @@ from tundish.cluster import checkpoint, store
 from tundish.operators.model import scores
 from tundish.operators.model.descent import StableAdamW, warm_stable_decay
 from tundish.operators.model.encoder import Encoder, Shape, initialise, parameters_of, preset
-from tundish.operators.model.objective import Hiding, Part, gradients_of, loss_of
-from tundish.operators.model.order import keyed, places_of, shuffled
-from tundish.operators.model.packing import Documents, Rows, pack
+from tundish.operators.model.objective import Part, gradients_of, loss_of, part_of
+from tundish.operators.model.order import mixed
+from tundish.operators.model.plan import Places, Plan, Stretch, weights_of
+from tundish.operators.model.rows import Layout
+from tundish.operators.model.stream import Batch, Hiding, Stream, ahead
 from tundish.stages.ranks import Ranks, joined
+from tundish.stages.token_stream import Opened, TokenFiles, mapped, mean_places
 
 TELL_EVERY = 10  # steps
 EVALUATION_SEED, EVALUATION_RATE = 0xE7A1, 0.15  # 15 %, so that runs at other training rates can be compared
@@ -47,14 +50,18 @@ Tell = Callable[[dict[str, Any]], None]
 class PretrainTask:
     """Everything a rank needs, as plain values. `specials` names the ids of [PAD], [UNK], [CLS], [SEP] and [MASK]."""
 
-    shards: tuple[str, ...]  # Arrow IPC files with a column tokens: large_list<uint16|uint32>
-    holdout: tuple[str, ...]
+    sources: tuple[TokenFiles, ...]
+    holdout: tuple[str, ...]  # token shards
     specials: Mapping[str, int]
     vocabulary: int  # pieces, specials included
     out: str  # folder
     model: str | Shape = "tiny"
-    length: int = 128  # places of a row
+    length: int = 128  # places of the longest segment
+    row: int = 0  # places of a row; 0: as many as `length`
     batch: int = 8  # rows of a step, over all ranks; a small corpus needs many steps more than large ones
+    weights: Mapping[int, Mapping[str, float] | None] = field(default_factory=dict)  # from a step on: source -> share
+    holes: tuple[tuple[int, int], ...] = ()  # positions that are skipped, [first, behind the last)
+    window: int = 8  # shards of a source in use at once
     tokens: int = 600_000  # to train on, padding not counted
     rate: float = 0.3  # share of tokens hidden
     lr: float = 1.5e-3  # at its peak
@@ -72,34 +79,36 @@ class PretrainTask:
 def pretrain(task: PretrainTask, rank: int, world: int, tell: Tell) -> None:
     """Train to the end of the task's tokens, from the last checkpoint in `task.out` if there is one."""
     with joined(rank, world) as ranks:
-        corpus, held = _corpus(task, task.shards), _corpus(task, task.holdout)
-        if not len(corpus.rows):
-            raise ValueError(f"the {len(task.shards)} token shards hold no tokens; train on a corpus that has some")
-        steps = max(1, int(task.tokens / (task.batch * float(corpus.rows.sizes.mean()))))
+        layout = Layout(task.row or task.length, task.length)
+        corpus, held = _streams(task, layout)
+        plan = corpus.plan
+        mean = mean_places(corpus.open.files, dict(plan.stretches[0].weights))
+        steps = max(1, int(task.tokens / (task.batch * mean)))
         model = _model(task, ranks.device)
         optimizer = StableAdamW(model.named_parameters(), decay=task.weight_decay)
         gradients = gradients_of(model)
-        hiding = Hiding(task.vocabulary, task.specials, task.seed, task.rate)
-        place = {"seed": task.seed, "size": len(corpus.rows), "batch": task.batch}
-        key = _key(task, corpus, held)
-        start, tokens = _resumed(task, key, ranks, model, optimizer)
+        start, tokens = _resumed(task, plan, ranks, model, optimizer)
         log, ledger = (Lines(Path(task.out) / name, start, rank == 0) for name in ("log.jsonl", "ledger.jsonl"))
+        if rank == 0:
+            store.write_json(store.join(task.out, "plan.json"), {"plan": plan.plain(), **asdict(layout)})
+        shares = corpus.shares(range(start, steps), world=world, rank=rank)
+        batches = ahead(_batches(task, corpus, places) for _, places in shares)
 
         for step in range(start, steps):
             began = time.perf_counter()
-            evaluate = held.rows and step % (task.evaluate_every or steps) == 0
+            evaluate = held and step % (task.evaluate_every or steps) == 0
             holdout = {"holdout": _held_out(task, held, model, ranks)} if evaluate else {}
 
             # the batch: its rows and hidden places are functions of the seed and the step
-            mine = places_of(step, **place, world=world, rank=rank)
-            parts = list(_parts(task, corpus, hiding, *mine, ranks.device))
-            masks = sum((part.digest for part in parts), torch.zeros((), dtype=torch.long, device=ranks.device))
-            here = sum(len(part.labels) for part in parts)
-            masks, hidden = ranks.total(torch.stack([masks, masks.new_tensor(here)])).tolist()
+            mine = next(batches)
+            masks = sum(batch.digest for batch in mine) % 2**64
+            here = [sum(len(batch.labels) for batch in mine), sum(int(batch.sizes.sum()) for batch in mine)]
+            summed = torch.tensor([masks - (masks >> 63 << 64), *here], device=ranks.device)
+            masks, hidden, fresh = ranks.total(summed).tolist()
 
             # loss and gradient: each rank's sum over the global count, then the sum over ranks
             gradients.zero_()
-            for part in parts:
+            for part in (part_of(batch, ranks.device) for batch in mine):
                 loss = _loss(task, model, part)[0] / max(1, hidden)
                 loss.backward()
                 gradients[-1] += loss.detach()
@@ -111,50 +120,40 @@ def pretrain(task: PretrainTask, rank: int, world: int, tell: Tell) -> None:
             optimizer.step(lr)
 
             # what happened
-            epochs, rows = places_of(step, **place)
-            fresh = int(corpus.rows.sizes[rows].sum())
             tokens, seconds = tokens + fresh, time.perf_counter() - began
             line = {"step": step, "steps": steps, "loss": loss, "lr": lr, "tokens": tokens, **holdout}
             line |= {"tokens_per_second": round(fresh / seconds, 1), "seconds": round(seconds, 4)}
             log(line)
-            book = {"step": step, "epochs": sorted({*epochs.tolist()}), "rows": rows.tolist(), "hidden": hidden}
-            ledger(book | {"masks": f"{masks % 2**64:016x}"})
+            ledger({"step": step, **_booked(corpus, step), "hidden": hidden, "masks": f"{masks % 2**64:016x}"})
             if (step + 1) % task.checkpoint_every == 0 or step + 1 == steps:
                 log.settle()
                 ledger.settle()
-                _save(task, key, step + 1, tokens, ranks, model, optimizer)
+                _save(task, plan, step + 1, tokens, ranks, model, optimizer)
             if (step + 1) % TELL_EVERY == 0 or step + 1 == steps:
                 tell(line)
 
-        last = _held_out(task, held, model, ranks) if held.rows else None
+        last = _held_out(task, held, model, ranks) if held else None
         if rank == 0:
             _finish(task, model, corpus, held, last)
         ranks.wait()
 
 
-class Corpus(NamedTuple):
-    documents: Documents
-    rows: Rows
-
-
-def documents_of(shards: tuple[str, ...]) -> Documents:
-    """The documents of Arrow IPC files; on this machine the tokens stay in the mapped files."""
-    flats, offsets = [], []
-    for shard in shards:
-        path = store.local(shard)
-        try:
-            reader = pa.ipc.open_file(store.opened(shard) if path is None else pa.memory_map(str(path)))
-            columns = [reader.get_batch(number).column("tokens") for number in range(reader.num_record_batches)]
-        except (OSError, KeyError, pa.ArrowInvalid) as error:
-            raise ValueError(f"{shard!r} is no token shard ({error}); give files that Tokenize wrote") from None
-        flats += [column.values.to_numpy(zero_copy_only=True) for column in columns]
-        offsets += [column.offsets.to_numpy() for column in columns]
-    return Documents(tuple(flats), tuple(offsets))
-
-
-def _corpus(task: PretrainTask, shards: tuple[str, ...]) -> Corpus:
-    documents = documents_of(shards)
-    return Corpus(documents, pack(documents.lengths, length=task.length))
+def _streams(task: PretrainTask, layout: Layout) -> tuple[Stream, Stream | None]:
+    """What is trained on and what is held out."""
+    hiding = Hiding(task.vocabulary, task.specials, task.seed, task.rate)
+    files = tuple(one.counted(layout) for one in task.sources)
+    sources = tuple(one.source for one in files)
+    named = dict(task.weights) or {0: None}
+    if 0 not in named:
+        raise ValueError(f"weights begin at step {min(named)}; say by which ones training begins, at step 0")
+    stretches = tuple(Stretch(step * task.batch, weights_of(sources, shares)) for step, shares in sorted(named.items()))
+    plan = Plan(task.seed, sources, stretches, ((0, task.batch),), task.window, tuple(task.holes))
+    held = TokenFiles("holdout", task.holdout).counted(layout)
+    if not held.source.size:
+        return Stream(plan, layout, hiding, Opened(files, layout)), None
+    same = replace(hiding, seed=EVALUATION_SEED, rate=EVALUATION_RATE)
+    once = Plan(EVALUATION_SEED, (held.source,), (Stretch(0, weights_of([held.source])),), ((0, 1),), 0)
+    return Stream(plan, layout, hiding, Opened(files, layout)), Stream(once, layout, same, Opened([held], layout))
 
 
 def _model(task: PretrainTask, device: torch.device) -> Encoder:
@@ -170,13 +169,18 @@ def _model(task: PretrainTask, device: torch.device) -> Encoder:
     return model.to(device, DTYPES[task.dtype])
 
 
-def _parts(
-    task: PretrainTask, corpus: Corpus, hiding: Hiding, epochs: np.ndarray, rows: np.ndarray, device: torch.device
-) -> Iterator[Part]:
+def _batches(task: PretrainTask, corpus: Stream, places: Places) -> list[Batch]:
     """These rows of the corpus, as many at once as the task allows."""
-    for at in range(0, len(rows), task.at_once or max(1, len(rows))):
-        some = slice(at, at + (task.at_once or len(rows)))
-        yield hiding.part(corpus.rows, corpus.documents, rows[some], epochs[some], device)
+    size = task.at_once or max(1, len(places))
+    return [corpus.batch(places.slice(at, at + size)) for at in range(0, len(places), size)]
+
+
+def _booked(corpus: Stream, step: int) -> dict[str, Any]:
+    """A step's rows: numbers of the first consumed and of all, and a digest of which they are, in order."""
+    places = corpus.plan.places(corpus.plan.share(step))
+    words = mixed(corpus.keys(places) ^ mixed(places.epoch.astype(np.uint64)))
+    order = int(mixed(words + np.arange(len(words), dtype=np.uint64)).sum())
+    return {"first": corpus.plan.consumed(step), "rows": len(places), "order": f"{order:016x}"}
 
 
 def _loss(task: PretrainTask, model: Encoder, part: Part) -> tuple[Tensor, int]:
@@ -185,44 +189,40 @@ def _loss(task: PretrainTask, model: Encoder, part: Part) -> tuple[Tensor, int]:
 
 
 @torch.no_grad()
-def _held_out(task: PretrainTask, held: Corpus, model: Encoder, ranks: "Ranks") -> float:
+def _held_out(task: PretrainTask, held: Stream, model: Encoder, ranks: "Ranks") -> float:
     """Mean loss over hidden tokens of held-out rows: always the same rows and places."""
-    size = len(held.rows)
-    rows = shuffled(np.arange(min(size, task.holdout_rows)), size=size, key=keyed(EVALUATION_SEED))
-    hiding = Hiding(task.vocabulary, task.specials, EVALUATION_SEED, EVALUATION_RATE)
+    places = held.plan.places(np.arange(min(held.plan.sources[0].size, task.holdout_rows)))
     total = torch.zeros(2, dtype=torch.float64, device=ranks.device)
-    for at in range(ranks.rank * task.batch, len(rows), ranks.world * task.batch):
-        which = rows[at : at + task.batch]
-        for part in _parts(task, held, hiding, np.zeros_like(which), which, ranks.device):
-            total += torch.tensor([float(each) for each in _loss(task, model, part)], device=ranks.device)
+    for at in range(ranks.rank * task.batch, len(places), ranks.world * task.batch):
+        for batch in _batches(task, held, places.slice(at, at + task.batch)):
+            found = _loss(task, model, part_of(batch, ranks.device))
+            total += torch.tensor([float(each) for each in found], device=ranks.device)
     loss, count = ranks.total(total).tolist()
     return loss / max(1.0, count)
 
 
-def _key(task: PretrainTask, corpus: Corpus, held: Corpus) -> str:
-    """What the losses depend on: the task without places and cadences, and the shape of its documents."""
-    outside = {"shards", "holdout", "out", "checkpoint_every", "evaluate_every", "at_once"}
+def _key(task: PretrainTask, plan: Plan, step: int) -> str:
+    """What the losses before a step depend on: the task without places and cadences, and the plan up to there."""
+    outside = {"sources", "holdout", "out", "checkpoint_every", "evaluate_every", "at_once", "weights", "holes"}
     plain = {name: value for name, value in asdict(task).items() if name not in outside}
-    found = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    for each in (corpus, held):
-        found.update(np.ascontiguousarray(each.documents.lengths, np.int64).tobytes())
-    return found.hexdigest()
+    return hashlib.sha256(json.dumps([plain, plan.until(step).plain()], sort_keys=True).encode()).hexdigest()
 
 
 def _save(
-    task: PretrainTask, key: str, step: int, tokens: int, ranks: "Ranks", model: Encoder, optimizer: StableAdamW
+    task: PretrainTask, plan: Plan, step: int, tokens: int, ranks: "Ranks", model: Encoder, optimizer: StableAdamW
 ) -> None:
     if ranks.rank == 0:
+        key = _key(task, plan, step)
         state = {"model": model.state_dict(), "optimizer": optimizer.state(), "key": key, "tokens": tokens}
         checkpoint.save(state, store.join(task.out, "checkpoints"), step)
 
 
-def _resumed(task: PretrainTask, key: str, ranks: "Ranks", model: Encoder, optimizer: StableAdamW) -> tuple[int, int]:
+def _resumed(task: PretrainTask, plan: Plan, ranks: "Ranks", model: Encoder, optimizer: StableAdamW) -> tuple[int, int]:
     """Step and tokens to go on from. Rank 0 reads; the others take its weights over the wire."""
     step = tokens = 0
     if ranks.rank == 0 and (found := checkpoint.restore(store.join(task.out, "checkpoints"))):
         step, state = found
-        if state["key"] != key:
+        if state["key"] != _key(task, plan, step):
             raise ValueError(f"{task.out} holds a checkpoint of another training; give this one another folder")
         model.load_state_dict(state["model"])
         optimizer.restore(state["optimizer"], step)
@@ -264,26 +264,27 @@ class Lines:
             os.fsync(self.stream.fileno())
 
 
-def _finish(task: PretrainTask, model: Encoder, corpus: Corpus, held: Corpus, holdout: float | None) -> None:
+def _finish(task: PretrainTask, model: Encoder, corpus: Stream, held: Stream | None, holdout: float | None) -> None:
     """The weights, the shape and the result, from the log: it covers the steps of every run that took part."""
     out = task.out
     with open(Path(out) / "log.jsonl", encoding="utf-8") as stream:
         log = [json.loads(line) for line in stream]
     ending = [line["loss"] for line in log[-max(1, len(log) // 20) :]]
     seconds = sum(line["seconds"] for line in log)
-    counts = _counts(task, corpus.documents)
+    counts = _counts(task, [shard for one in task.sources for shard in one.shards])
+    rows = sum(source.size for source in corpus.plan.sources)
     result = {
         "first_loss": log[0]["loss"],
         "last_loss": sum(ending) / len(ending),
         "holdout_first": log[0].get("holdout"),
         "holdout_last": holdout,
-        "holdout_rows": min(len(held.rows), task.holdout_rows),
+        "holdout_rows": min(held.plan.sources[0].size, task.holdout_rows) if held else 0,
         "unigram_entropy": scores.unigram_entropy(counts),
-        "holdout_unigram": scores.unigram_loss(counts, _counts(task, held.documents)) if held.rows else None,
+        "holdout_unigram": scores.unigram_loss(counts, _counts(task, task.holdout)) if held else None,
         "steps": len(log),
         "tokens": log[-1]["tokens"],
-        "rows": len(corpus.rows),
-        "padding": corpus.rows.waste,
+        "rows": rows,
+        "padding": 1 - sum(one.places for one in corpus.open.files) / (rows * corpus.layout.row),
         "steps_per_second": len(log) / seconds,
         "tokens_per_second": log[-1]["tokens"] / seconds,
         "parameters": parameters_of(model),
@@ -294,10 +295,10 @@ def _finish(task: PretrainTask, model: Encoder, corpus: Corpus, held: Corpus, ho
     store.write_json(store.join(out, "result.json"), result)
 
 
-def _counts(task: PretrainTask, documents: Documents) -> np.ndarray:
+def _counts(task: PretrainTask, shards: Sequence[str]) -> np.ndarray:
     """How often each ordinary token occurs, (V,); one sequential reading of the shards."""
     counts = np.zeros(task.vocabulary, np.int64)
-    for flat, offsets in zip(documents.flats, documents.offsets, strict=True):
+    for flat, offsets in map(mapped, shards):
         for at in range(int(offsets[0]), int(offsets[-1]), 1 << 24):
             counts += np.bincount(flat[at : min(at + (1 << 24), int(offsets[-1]))], minlength=task.vocabulary)
     counts[sorted(task.specials.values())] = 0

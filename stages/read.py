@@ -15,6 +15,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from tundish.operators.text.digest import identity, payload_digest
 from tundish.operators.text.repair import repair, text_of
 from tundish.operators.web import urls
 from tundish.stages.documents import DOCUMENT, DROPPED, table_of
+from tundish.stages.forgotten import NONE, REASON, Forgotten, forgotten, root_of
 from tundish.stages.read_forms import READERS, Piece, cut, form_of, numbered, rows
 from tundish.stages.read_hub import OWN, files_of
 from tundish.stages.read_lines import BROKEN, Broken, lines, strictly
@@ -107,7 +109,8 @@ class Read(Stage):
         names = Names(self.text, self.url, self.id, self.date, self.title)
         pieces = tuple((n, piece) for n in range(len(files)) for piece in cuts[n])
         source = Files(tuple(files), self.text, self.sample, names, pieces)
-        job = Job(as_documents, (out.target(), out.target("dropped")), about={**out.about, "inside": ["dropped"]})
+        taken = partial(as_documents, gone=forgotten(root_of(out.uri)))
+        job = Job(taken, (out.target(), out.target("dropped")), about={**out.about, "inside": ["dropped"]})
         [(documents, _)] = map_(cluster, "Read", [job], source)
         return documents
 
@@ -251,12 +254,16 @@ def split(stream: Any, uri: str) -> Iterable[bytes]:
     return strictly(lines(stream, form_of(uri)[1]))
 
 
-def as_documents(batch: pa.Table, at: At) -> tuple[pa.Table, pa.Table]:
-    """Rows with a key and a text -> (documents, dropped)."""
+def as_documents(batch: pa.Table, at: At, *, gone: Forgotten = NONE) -> tuple[pa.Table, pa.Table]:
+    """Rows with a key and a text -> (documents, dropped). `gone`: what the root was told to forget; of it nothing is
+    written but how many there were."""
     kept, dropped = [], []
     texts, repairs = repair(batch["text"].combine_chunks().cast(pa.large_string()))
     for row, text, done in zip(batch.to_pylist(), texts.to_pylist(), repairs.to_pylist(), strict=True):
         text = (text or "").strip()
+        if gone and _forgotten(row, text, gone):
+            at.tally[f"dropped:{REASON}"] += 1
+            continue
         if row["reason"] is None and not text:
             row |= {"reason": "no_text", "detail": "it is blank" if not row["text"].strip() else NOTHING, "rows": 1}
         if row["reason"] is not None:
@@ -267,6 +274,13 @@ def as_documents(batch: pa.Table, at: At) -> tuple[pa.Table, pa.Table]:
         at.tally["kept"] += 1
         kept.append(_document(row, text, done))
     return table_of(DOCUMENT, kept), table_of(DROPPED, dropped)
+
+
+def _forgotten(row: Mapping[str, Any], text: str, gone: Forgotten) -> bool:
+    """Whether a row has a forgotten address, or is a forgotten document."""
+    if gone.holds(row["key"]):
+        return True
+    return bool(gone.ids) and identity([row["key"]], [payload_digest(text.encode())])[0].as_py() in gone.ids
 
 
 def _document(row: Mapping[str, Any], text: str, repairs: list[str]) -> dict[str, Any]:

@@ -15,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tundish.cluster.shards import Dataset
+from tundish.cluster import store
+from tundish.cluster.shards import Dataset, digest_of
 from tundish.cluster.verbs import At
+from tundish.operators.text.codes import means, short
 from tundish.operators.text.language import LID_176
 from tundish.operators.text.rule import KNOWN, Rule, checked
 from tundish.operators.text.rule_sets import FINEWEB2_WORDS
@@ -26,6 +28,8 @@ from tundish.operators.web.opt_outs import forbids_training
 from tundish.stages import fired
 from tundish.stages.documents import DOCUMENT
 from tundish.stages.stage import Columns, Stage, nearest
+from tundish.stages.thresholds import Thresholds
+from tundish.stages.thresholds import thresholds as confidences
 
 DEFAULT: Semantics = "datatrove"
 SYSTEMS: tuple[Semantics, ...] = ("dclm", "dolma", "paper")  # whose quantities Judge.semantics measures
@@ -47,12 +51,14 @@ class Own(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What stays. `language`: codes, empty for all; `confidence`: of the language; `rules`: rule sets by name and rules
-    of your own, in the order they are asked; `semantics`: whose quantities they compare (a set that only another system
+    """What stays. `language`: codes, empty for all; `confidence`: of the language, or the path of a table of them
+    (stages/thresholds), and then `unlisted` is that of a language it lacks; `rules`: rule sets by name and rules of
+    your own, in the order they are asked; `semantics`: whose quantities they compare (a set that only another system
     has takes that system's where datatrove's, the default, are asked for)."""
 
     language: tuple[str, ...] = ()
-    confidence: float = 0.0
+    confidence: float | str = 0.0
+    unlisted: float = 0.65  # FineWeb's, for English
     rules: str | tuple[str | Own, ...] = "gopher"
     semantics: Semantics = DEFAULT
 
@@ -66,7 +72,7 @@ class Refine(Columns):
     can read it, that they are not to be trained on; `by_name`: those too that turn crawlers for training away by name.
     """
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     makes: ClassVar[tuple[str, ...]] = ("reason", "value", "threshold", "margin", "nearest", "stratum")
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "documents": ("id", "text"),
@@ -89,6 +95,7 @@ class Refine(Columns):
     def check(self) -> None:
         if not 0 <= self.max_loss <= 1:
             raise ValueError(f"Refine.max_loss is {self.max_loss}; it is a share, from 0 to 1")
+        self._check_confidence()
         if isinstance(self.scores, Mapping) and (taken := sorted({*self.scores} & {*self.__dataclass_fields__})):
             raise ValueError(f"Refine.scores calls a stage {taken[0]!r}, as one of its fields is; choose another name")
         if (self.keep.language or self.keep.confidence) and self.language is None:
@@ -103,6 +110,27 @@ class Refine(Columns):
         self._check_languages()
         self._check_measured()
 
+    def _check_confidence(self) -> None:
+        for name in ("confidence", "unlisted"):
+            if not isinstance(value := getattr(self.keep, name), str) and not 0 <= value <= 1:
+                raise ValueError(f"Refine.keep.{name} is {value}; it is a likelihood, from 0 to 1")
+        if isinstance(self.keep.confidence, str):  # whoever decides again may stand elsewhere
+            at = store.absolute(self.keep.confidence)
+            object.__setattr__(self, "keep", msgspec.structs.replace(self.keep, confidence=at))
+            _ = self.sure
+
+    @functools.cached_property
+    def sure(self) -> Thresholds:
+        """The confidence each language needs."""
+        asked = self.keep.confidence
+        return confidences(asked, self.keep.unlisted) if isinstance(asked, str) else Thresholds({}, asked)
+
+    def outside(self) -> list[dict[str, Any]]:
+        """The rows of a table of thresholds: what they say decides, not how they are written."""
+        if not isinstance(at := self.keep.confidence, str):
+            return []
+        return [{"thresholds": at.rsplit("/", 1)[-1], "digest": digest_of(self.sure.rows)}]
+
     def _check_languages(self) -> None:
         """Codes that the model of the language never says; of models other than our own nobody knows them here."""
         if getattr(self.language, "model", None) != "lid.176":
@@ -112,6 +140,7 @@ class Refine(Columns):
         for where, code in asked:
             if code not in LID_176:
                 told = nearest(code, LID_176) or "; it says ISO 639-1 codes such as en, or 639-3 where there is none"
+                told = f"; did you mean {short(code)!r}?" if short(code) in LID_176 else told
                 raise ValueError(f"Refine.{where} is about {code!r}, which lid.176 calls no language{told}")
 
     def _check_measured(self) -> None:
@@ -120,6 +149,11 @@ class Refine(Columns):
             if rule.signal in WORDS:
                 told = WORDS[rule.signal] or "a rule compares numbers"
                 raise ValueError(f"Refine has the rule {rule.reason!r} on {rule.signal!r}, which is no number; {told}")
+            if rule.signal in self.makes:
+                raise ValueError(
+                    f"Refine has the rule {rule.reason!r} on {rule.signal!r}, a column of its own; for languages that "
+                    "are nearly as likely ask for more keep.confidence"
+                )
         beside = [stage for name, stage in self.inputs.items() if name not in ("documents", "language")]
         given = {column for stage in self.inputs.values() for column in stage.makes}
         if not all(stage.makes for stage in beside):
@@ -193,7 +227,8 @@ class Refine(Columns):
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         """Only what the rules ask for: a column that no rule reads decides nothing."""
-        return tuple(dict.fromkeys(("language", "confidence", "opt_outs", self.by, *asked(self.decisive))))
+        script = ("script",) if isinstance(self.keep.confidence, str) else ()
+        return tuple(dict.fromkeys(("language", "confidence", *script, "opt_outs", self.by, *asked(self.decisive))))
 
     def columns(self, batch: pa.Table, at: At) -> pa.Table:
         table, failing = self.judged(batch)
@@ -207,16 +242,18 @@ class Refine(Columns):
         table, counts = decided(batch, self.decisive)
         wanted = np.ones(len(batch), bool)
         if self.keep.language:
-            known = pc.is_in(_text(batch, "language"), pa.array(self.keep.language, pa.string()))
-            wanted = known.to_numpy(zero_copy_only=False)
+            said = _text(batch, "language")
+            those = [one for one in pc.unique(said).drop_null().to_pylist() if self._wants(one)]
+            wanted = pc.is_in(said, pa.array(those, pa.string())).to_numpy(zero_copy_only=False)
         opted = self._opted(batch)
         unwanted, wanted = ~wanted & ~opted, wanted & ~opted
         found = zip(self.decisive, counts, strict=True)
         failing = {rule.reason: np.flatnonzero(wanted & _fails(batch, rule)) for rule, count in found if count}
         if self.keep.confidence:
             sure = np.asarray(batch["confidence"].cast(pa.float64()).to_numpy(), np.float64)
-            failing["language_unsure"] = np.flatnonzero(wanted & ~(sure >= self.keep.confidence))
-            table = _refused(table, "language_unsure", ~(sure >= self.keep.confidence), sure, self.keep.confidence)
+            bounds = self.sure.bounds(_text(batch, "language"), _text(batch, "script"))
+            failing["language_unsure"] = np.flatnonzero(wanted & ~(sure >= bounds))
+            table = _refused(table, "language_unsure", ~(sure >= bounds), sure, bounds)
         if self.keep.language:
             failing[fired.UNWANTED] = np.flatnonzero(unwanted)
             table = _refused(table, fired.UNWANTED, unwanted, np.full(len(batch), np.nan), 1.0)
@@ -224,6 +261,9 @@ class Refine(Columns):
             failing[fired.OPTED] = np.flatnonzero(opted)
             table = _refused(table, fired.OPTED, opted, np.full(len(batch), np.nan), 1.0)
         return table, failing
+
+    def _wants(self, said: str) -> bool:
+        return any(means(asked, said) for asked in self.keep.language)
 
     def _opted(self, batch: pa.Table) -> np.ndarray:
         """(rows,) whether who published a document keeps it out of training."""
@@ -278,16 +318,19 @@ def _fails(batch: pa.Table, rule: Rule) -> np.ndarray:
     return margins(batch.select(wanted), rule) < 0
 
 
-def _refused(table: pa.RecordBatch, reason: str, rows: np.ndarray, found: np.ndarray, bound: float) -> pa.RecordBatch:
+def _refused(
+    table: pa.RecordBatch, reason: str, rows: np.ndarray, found: np.ndarray, bound: float | np.ndarray
+) -> pa.RecordBatch:
     """The decisions with these rows refused before all else. Where nothing was `found` (nan) there is no threshold
     either, and the margin is -1."""
     if not rows.any():
         return table
     here, why, none = pa.array(rows), pa.scalar(reason), np.isnan(found)
+    bound = np.full(len(found), bound, np.float64)
     laid: dict[str, Any] = {
         "reason": why,
         "value": pa.array(found, mask=none),
-        "threshold": pa.array(np.full(len(found), bound), mask=none),
+        "threshold": pa.array(bound, mask=none),
         "margin": pa.array(np.where(none, -1.0, found / bound - 1.0)),
         "nearest": why,
     }

@@ -31,7 +31,7 @@ from tundish.operators.text.digest import keyed, payload_digest
 from tundish.stages.pretrain import seal_files
 from tundish.stages.samples import share_of
 from tundish.stages.stage import Place, Stage
-from tundish.stages.tokenize import share
+from tundish.stages.vocabulary import share
 
 MODEL = "model.bin"
 FILES = (MODEL, "result.json", "predictions.jsonl")

@@ -30,9 +30,14 @@ SURFACE = {
     "why": {"what", "root"},
     "replay": {"root", "sets", "examples", "run_name", "as_json"},
     "verify": {"root"},
-    "forget": {"root", "what"},
+    "vocabulary": {"what", "files", "to", "framed", "as_json"},
+    "forget": {"root", "what", "reason", "dry", "as_json"},
     "page": {"what", "root", "out"},
     "prune": {"root", "keep", "dry"},
+    "train-language": {
+        "files", "out", "holdout", "dimension", "shortest", "longest", "buckets", "least", "epochs", "lr", "loss", "seed",
+        "keep", "as_json",
+    },
 }
 
 

@@ -5,8 +5,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tundish.operators.model.classifier import Classifier
 from tundish.operators.model.encoder import PRESETS, Encoder, Shape, initialise, parameters_of, preset
-from tundish.operators.model.objective import Hiding, gradients_of, loss_of
-from tundish.operators.model.packing import filled, pack
+from tundish.operators.model.objective import gradients_of, loss_of, part_of
+from tundish.operators.model.plan import Plan, Source, Stretch
+from tundish.operators.model.rows import Layout, Shard, cut
+from tundish.operators.model.stream import Hiding, Stream
 
 torch.set_num_threads(1)
 SHAPE = Shape(vocabulary=50, width=32, layers=3, heads=2, ff=48, length=24)
@@ -24,14 +26,26 @@ def documents(*lengths, seed=0):
     return [np.random.default_rng([seed, n]).integers(5, 50, size) for n, size in enumerate(lengths)]
 
 
+def streamed(texts, length, rate):
+    """A stream over these documents, and the places of its rows in their order."""
+    offsets, layout = np.cumsum([0, *map(len, texts)]), Layout(length, length)
+    shard = Shard(np.concatenate(texts).astype(np.uint16), offsets, cut(offsets, layout))
+    source = Source("toy", (len(shard.starts) - 1,))
+    plan = Plan(1, (source,), (Stretch(0, (("toy", 1),)),), ((0, 1),))
+    stream = Stream(plan, layout, Hiding(50, IDS, 1, rate), lambda source, number: shard)
+    found = plan.places(np.arange(source.size))
+    found.row.sort()
+    return stream, found
+
+
 def test_a_packed_row_computes_what_its_documents_would_alone():
     texts, model = documents(5, 7, 2, 1, 22), drawn()
-    rows = pack(np.array([len(text) for text in texts]), length=24)
-    assert len(rows) == 2  # four documents share the first
-    tokens, segments, positions = (
-        torch.from_numpy(each) for each in filled(rows, np.arange(2), texts, cls=2, sep=3, pad=0)
-    )
-    together = model(tokens, segments, positions)
+    stream, places = streamed(texts, 24, 0.3)
+    assert len(places) == 2  # four documents share the first
+    batch = stream.batch(places)
+    batch.inputs.reshape(-1)[batch.places] = batch.labels
+    _, segments, positions, *_ = part = part_of(batch, CPU)
+    together = model(part.inputs, segments, positions)
     at = 0
     for number, text in enumerate(texts[:4]):
         alone = model(torch.tensor([[2, *text, 3]]))
@@ -42,8 +56,8 @@ def test_a_packed_row_computes_what_its_documents_would_alone():
 
 def test_loss_and_gradient_of_a_packed_row_are_the_sum_over_its_documents():
     texts, model = documents(5, 9, 3), drawn()
-    rows = pack(np.array([len(text) for text in texts]), length=24)
-    part = Hiding(50, IDS, 1, 0.4).part(rows, texts, np.array([0]), np.array([0]), CPU)
+    stream, places = streamed(texts, 24, 0.4)
+    part = part_of(stream.batch(places), CPU)
     gradients = gradients_of(model)
     packed, count = loss_of(model, part)
     packed.backward()
@@ -85,10 +99,10 @@ def test_attention_is_plain_softmax_attention():
         y = x if number == 0 else norm(x, (32,), block.before.weight)
         q, k, v = (y @ block.qkv.weight.T).chunk(3, -1)
         out = torch.zeros_like(x)
-        for cut in (slice(0, 16), slice(16, 32)):
+        for half in (slice(0, 16), slice(16, 32)):
             for i in range(6):
-                score = torch.stack([turned(q[i, cut], i) @ turned(k[j, cut], j) / 4 for j in range(6)])
-                out[i, cut] = score.softmax(0) @ v[:, cut]
+                score = torch.stack([turned(q[i, half], i) @ turned(k[j, half], j) / 4 for j in range(6)])
+                out[i, half] = score.softmax(0) @ v[:, half]
         x = x + out @ block.attended.weight.T
         gate, up = (norm(x, (32,), block.between.weight) @ block.gate.weight.T).chunk(2, -1)
         x = x + (torch.nn.functional.gelu(gate) * up) @ block.down.weight.T
@@ -133,8 +147,8 @@ def test_weights_are_drawn_by_the_seed_alone():
 def test_a_tiny_model_learns_a_few_rows_by_heart():
     torch.manual_seed(0)
     texts, model = documents(20, 20, 20, 20), drawn().float()
-    rows = pack(np.full(4, 20), length=24)
-    part = Hiding(50, IDS, 1, 0.3).part(rows, texts, np.arange(4), np.zeros(4, np.int64), CPU)
+    stream, places = streamed(texts, 24, 0.3)
+    part = part_of(stream.batch(places), CPU)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for _ in range(120):
         optimizer.zero_grad()
@@ -159,6 +173,6 @@ def test_padding_changes_no_class_and_poolings_differ():
 
 
 def test_a_token_outside_the_vocabulary_is_refused():
-    texts = [np.array([7, 60])]
+    stream, places = streamed([np.array([7, 60])], 8, 0.3)
     with pytest.raises(ValueError, match="token 60 is outside the vocabulary of 50"):
-        Hiding(50, IDS, 1, 0.3).part(pack(np.array([2]), length=8), texts, np.array([0]), np.array([0]), CPU)
+        stream.batch(places)

@@ -16,7 +16,7 @@ import zstandard
 from tests import toys
 from tests.sample_archive import DATE
 from tundish.cluster.local import Local
-from tundish.operators.text import classify, vocabulary
+from tundish.operators.text import classify, tokenizer
 from tundish.operators.web.warc_write import pair
 from tundish.pipeline.run import Outcome, run
 from tundish.pipeline.verify import verify
@@ -345,7 +345,7 @@ def test_the_opening_of_a_text_has_the_pieces_of_the_whole(tuned: tuple[str, Fin
     model = (folder / "vocabulary.model").read_bytes()
     made = [toys.prose(1, 300), "a " * 9000, " " * 9000 + "late", "x" * 9000, "東京へ行く。" * 2000, "", None]
     made += [toys.prose(2, 300).replace(" ", " \u0301")]
-    whole = vocabulary.encode(pa.array(made, pa.large_string()), model).to_pylist()
+    whole = tokenizer.load(model).encode(pa.array(made, pa.large_string())).to_pylist()
     for length in (1, 16, 128):
         assert opening(made, model, length) == [tokens[:length] for tokens in whole]
 

@@ -86,9 +86,9 @@ def test_a_damaged_vocabulary_is_named_and_nothing_is_trained_with_it(tmp_path: 
     body[3000] ^= 1
     path.write_bytes(bytes(body))
     assert any("tokenize" in line for line in verify(str(tmp_path / "root")))
-    from tundish.stages.tokenize import model_at
+    from tundish.stages.vocabulary import tokenizer_at
 
-    model_at.cache_clear()
+    tokenizer_at.cache_clear()
     with pytest.raises(ValueError, match=r"vocabulary.model is not the vocabulary its manifest names"):
         trained(tmp_path, texts, "Pretrain.tokens=4k")
     path.unlink()  # what the message advises

@@ -23,7 +23,7 @@ SPREAD = 0.02  # standard deviation of fresh weights, cut at two of them
 
 @dataclass(frozen=True)
 class Shape:
-    """What decides the weights' sizes. `ff` is the inner width of the gated layer, `length` the longest row."""
+    """What decides the weights' sizes. `ff` is the inner width of the gated layer, `length` the longest document."""
 
     vocabulary: int
     width: int
@@ -111,7 +111,7 @@ class Encoder(nn.Module):
         """States (B, L, D) of `tokens` (B, L). `segments` (B, L) number the documents of a row, -1 is padding; without
         them a row is one document. Without `positions` (B, L) they count from the row's start."""
         rows, length = tokens.shape
-        if length > self.shape.length:
+        if segments is None and length > self.shape.length:
             raise ValueError(f"a row of {length} tokens is longer than the model's {self.shape.length}; cut it first")
         if positions is None:
             positions = torch.arange(length, device=tokens.device).expand(rows, length)

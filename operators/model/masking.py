@@ -1,4 +1,6 @@
-"""Which tokens are hidden: a function of (seed, epoch, row, position), and of nothing else.
+"""Which tokens are hidden, on the device: a function of (seed, epoch, row, position), and of nothing else.
+
+The same bits as `stream.hide`, which does it on the host.
 
 Promises: the same bits on every device, for any batch size and number of ranks; exactly round(rate x n) of a row's
 n ordinary tokens are chosen, and at least one; special tokens never. Of the chosen, 80 % become [MASK], 10 % a
@@ -14,10 +16,11 @@ import torch
 from torch import Tensor
 
 from tundish.operators.model.order import FIRST, GOLDEN, SECOND, keyed
+from tundish.operators.model.stream import CHOOSE, DRAW
 
 IGNORED = -100  # the label of what is not predicted; the value torch's cross-entropy leaves out
 LAST = (1 << 63) - 1
-CHOOSE, KIND, DRAW = 1, 2, 3  # three streams of numbers per place
+LOW = (1 << 32) - 1
 MASKED, REPLACED = 80, 90  # of a hundred: below the first [MASK], below the second a drawn token, else unchanged
 
 
@@ -64,8 +67,10 @@ def mask(
     vocabulary: int,
     specials: Sequence[int],
     mask_id: int,
-) -> tuple[Tensor, Tensor]:
-    """Inputs and labels, each (B, L) int64, for `tokens` (B, L); `rows` and `epochs` (B,) int64 name each row.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs and labels, each (B, L) int64, for `tokens` (B, L), and the digest of what is hidden, scalar int64: a
+    64-bit sum, so the digests of a batch's parts add up (wrapping) to that of the batch, however it was shared out.
+    `rows` and `epochs` (B,) int64 name each row.
 
     `specials` are ids that are neither chosen nor drawn (padding and [MASK] belong among them). A row of specials
     only has no label.
@@ -75,12 +80,14 @@ def mask(
     ordinary = _ordinary(vocabulary, specials, tokens.device)
     length = tokens.shape[1]
     maskable = ~torch.isin(tokens, torch.tensor(sorted(set(specials)), device=tokens.device))
-    chosen = _first_of(_draws(CHOOSE, seed, epochs, rows, length), maskable, rate)
-    kind = _draws(KIND, seed, epochs, rows, length) % 100
+    draws = _draws(CHOOSE, seed, epochs, rows, length)
+    chosen = _first_of(draws, maskable, rate)
+    kind = ((draws & LOW) * 100) >> 32  # the low bits: the high ones chose the place
     drawn = ordinary[_draws(DRAW, seed, epochs, rows, length) % len(ordinary)]
     inputs = torch.where(chosen & (kind < MASKED), torch.full_like(tokens, mask_id), tokens)
     inputs = torch.where(chosen & (kind >= MASKED) & (kind < REPLACED), drawn, inputs)
-    return inputs, torch.where(chosen, tokens, torch.full_like(tokens, IGNORED))
+    told = mixed(draws ^ (tokens * (1 << 32) + inputs)).masked_fill(~chosen, 0).sum()
+    return inputs, torch.where(chosen, tokens, torch.full_like(tokens, IGNORED)), told
 
 
 def _first_of(draws: Tensor, maskable: Tensor, rate: float) -> Tensor:
@@ -90,14 +97,3 @@ def _first_of(draws: Tensor, maskable: Tensor, rate: float) -> Tensor:
     order = draws.masked_fill(~maskable, LAST).argsort(dim=1, stable=True)
     place = torch.arange(draws.shape[1], device=draws.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, order, place) < wanted[:, None]
-
-
-def digest(inputs: Tensor, labels: Tensor, rows: Tensor, epochs: Tensor) -> Tensor:
-    """A 64-bit sum over all hidden places of (epoch, row, place, label, input), scalar int64.
-
-    A sum, so the digests of a batch's parts add up (wrapping) to that of the batch, however it was shared out.
-    """
-    row = mixed(mixed(epochs) ^ rows)[:, None]
-    place = mixed(torch.arange(inputs.shape[1], device=inputs.device))
-    words = mixed(mixed(row ^ place) ^ (labels * (1 << 32) + inputs))
-    return words.masked_fill(labels == IGNORED, 0).sum()

@@ -1,14 +1,16 @@
-"""The order of training as a function: `(seed, step) -> rows`, for any number of ranks.
+"""Order as a function: keyed permutations of any range, forwards and backwards, and the keys they go by.
 
-Promises: a permutation of all rows in every epoch, a new one each time; the same on every machine, for any world
-size, from any step, with nothing to remember. Costs a few integer operations per row asked for, no memory per row
-of the corpus. Refuses rows outside the corpus and empty batches.
+Promises: a bijection for every key and size, the same on every machine, with nothing to remember; what was shuffled
+can be found again. Costs a few integer operations per number asked for, no memory per number of the range. Refuses
+numbers outside the range.
 
 The permutation is a balanced Feistel network over the next power of four, walked until it lands inside the range
 (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"); its rounds are splitmix64 (Steele, Lea and Flood
 2014, OOPSLA).
 """
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -47,19 +49,38 @@ def shuffled(index: Index, *, size: int, key: int) -> Index:
     >>> sorted(shuffled(i, size=7, key=1) for i in range(7))
     [0, 1, 2, 3, 4, 5, 6]
     """
+    return _walked(index, size, key, _feistel)
+
+
+def unshuffled(index: Index, *, size: int, key: int) -> Index:
+    """What `shuffled` brought to `index`.
+
+    >>> [unshuffled(shuffled(i, size=7, key=1), size=7, key=1) for i in range(7)]
+    [0, 1, 2, 3, 4, 5, 6]
+    """
+    return _walked(index, size, key, _unfeistel)
+
+
+def _walked(index: Index, size: int, key: int, step: Callable[..., np.ndarray]) -> Index:
+    """One step of the network, and further ones while it leads outside of the range."""
     x = np.atleast_1d(np.asarray(index, np.int64))
     if size < 1 or (x.size and (x.min() < 0 or x.max() >= size)):
         raise ValueError(f"index {index!r} is not in range({size}); ask only for rows that exist")
     half = max(1, ((size - 1).bit_length() + 1) // 2)
-    keys = [np.uint64(keyed(key, number)) for number in range(ROUNDS)]
-    x = _feistel(x.astype(np.uint64), half, keys)
+    keys = _round_keys(key)
+    x = step(x.astype(np.uint64), half, keys)
     while (outside := x >= np.uint64(size)).any():  # the domain is under four times the range: under four walks each
-        x[outside] = _feistel(x[outside], half, keys)
+        x[outside] = step(x[outside], half, keys)
     found = x.astype(np.int64)
     return int(found[0]) if np.ndim(index) == 0 else found.reshape(np.shape(index))
 
 
-def _feistel(x: np.ndarray, half: int, keys: list[np.uint64]) -> np.ndarray:
+@lru_cache(maxsize=4096)
+def _round_keys(key: int) -> tuple[np.uint64, ...]:
+    return tuple(np.uint64(keyed(key, number)) for number in range(ROUNDS))
+
+
+def _feistel(x: np.ndarray, half: int, keys: tuple[np.uint64, ...]) -> np.ndarray:
     low = np.uint64((1 << half) - 1)
     left, right = x >> np.uint64(half), x & low
     for key in keys:
@@ -67,32 +88,9 @@ def _feistel(x: np.ndarray, half: int, keys: list[np.uint64]) -> np.ndarray:
     return (left << np.uint64(half)) | right
 
 
-def places_of(
-    step: int, *, seed: int, size: int, batch: int, world: int = 1, rank: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and row numbers (int64, each (share,)) of this rank in this step.
-
-    The global batch is `batch` consecutive places of the endless stream of epochs; rank r takes the r-th of `world`
-    nearly equal slices, so the ranks in order spell the same batch for every world size. A share may be empty.
-    """
-    if size < 1 or batch < 1 or step < 0 or not 0 <= rank < world:
-        raise ValueError(
-            f"no rows for step {step}, rank {rank} of {world}, batch {batch}, {size} rows; give at least one row"
-        )
-    places = step * batch + np.arange(batch * rank // world, batch * (rank + 1) // world, dtype=np.int64)
-    epochs, rows = places // size, places % size
-    for epoch in np.unique(epochs):
-        here = epochs == epoch
-        rows[here] = shuffled(rows[here], size=size, key=keyed(seed, int(epoch)))
-    return epochs, rows
-
-
-def rows_of(step: int, *, seed: int, size: int, batch: int, world: int = 1, rank: int = 0) -> np.ndarray:
-    """Row numbers of this rank in this step, (share,) int64; see `places_of`.
-
-    >>> whole = rows_of(3, seed=1, size=10, batch=4)
-    >>> parts = [rows_of(3, seed=1, size=10, batch=4, world=3, rank=r) for r in range(3)]
-    >>> bool((np.concatenate(parts) == whole).all())
-    True
-    """
-    return places_of(step, seed=seed, size=size, batch=batch, world=world, rank=rank)[1]
+def _unfeistel(x: np.ndarray, half: int, keys: tuple[np.uint64, ...]) -> np.ndarray:
+    low = np.uint64((1 << half) - 1)
+    left, right = x >> np.uint64(half), x & low
+    for key in reversed(keys):
+        left, right = right ^ (mixed(left ^ key) & low), left
+    return (left << np.uint64(half)) | right

@@ -22,6 +22,7 @@ MAGIC, SUPERVISED = 793712314, 3
 PREFIX = b"__label__"
 HUGE = 10**15  # count of a node of the tree that is not there yet, as in fastText
 CENTROIDS = 256
+LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,11 @@ def load(path: str, digest: str = "") -> Model:
             ) from None
 
 
+def read(body: bytes) -> Model:
+    """The model in these bytes."""
+    return _read(_Bytes(np.frombuffer(body, np.uint8)))
+
+
 def _read(raw: _Bytes) -> Model:
     magic, version = raw.take("2i")
     if magic != MAGIC or version not in (11, 12):
@@ -121,7 +127,7 @@ def _read(raw: _Bytes) -> Model:
         table,
         vectors,
         weights,
-        _tree(counts[words:]) if loss == HIERARCHICAL else np.zeros((2, 0), np.int32),
+        tree_of(counts[words:]) if loss == HIERARCHICAL else np.zeros((2, 0), np.int32),
         rows,
         loss,
         shortest,
@@ -164,7 +170,7 @@ def _decoded(raw: _Bytes, codes: np.ndarray, rows: int, columns: int) -> np.ndar
     centroids = raw.array("<f4", dim * CENTROIDS)
     if dim != columns or len(codes) != rows * parts:
         raise ValueError("its codes have another number than it says")
-    out = np.empty((rows, columns), np.float32)
+    out = _aligned(rows, columns)
     for part in range(parts):
         own = last if part == parts - 1 else wide
         start = part * CENTROIDS * wide
@@ -173,7 +179,14 @@ def _decoded(raw: _Bytes, codes: np.ndarray, rows: int, columns: int) -> np.ndar
     return out
 
 
-def _tree(counts: np.ndarray) -> np.ndarray:
+def _aligned(rows: int, columns: int) -> np.ndarray:
+    """(rows, columns) float32 that begin where a cache line does: rows of 16 numbers then touch one line, not two."""
+    raw = np.empty(4 * rows * columns + LINE, np.uint8)
+    start = -raw.ctypes.data % LINE
+    return raw[start : start + 4 * rows * columns].view(np.float32).reshape(rows, columns)
+
+
+def tree_of(counts: np.ndarray) -> np.ndarray:
     """(2, labels - 1) left and right children of the inner nodes of the Huffman tree that fastText builds."""
     size = len(counts)
     weight = np.full(2 * size - 1, HUGE, np.int64)

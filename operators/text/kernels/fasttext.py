@@ -95,11 +95,13 @@ def _found(data, start, end, state, text, bounds, table):
 
 @inner
 def _kept(bucket, first, pruned):
-    """The row of a bucket; -1 where it was pruned away."""
-    if pruned.size == 0:
+    """The row of a bucket; -1 where it was pruned away. Most were: a bit for each lies nearer than a row for each."""
+    rows, bits = pruned
+    if rows.size == 0:
         return first + bucket
-    row = I64(pruned[bucket])
-    return first + row if row >= 0 else I64(OFF)
+    if (bits[bucket >> 3] >> (bucket & 7)) & 1 == 0:
+        return I64(OFF)
+    return first + I64(rows[bucket])
 
 
 @inner
@@ -121,7 +123,7 @@ def _grams(data, start, end, low, high, sizes, first, pruned, pool, used):
                 state = _hashed(state, data[start + at - 1])
                 at += 1
             if n >= shortest and not (n == 1 and (begin == 0 or at == size)):
-                row = _kept(I64(U64(state) % U64(buckets)), first, pruned)
+                row = _kept(I64(state % U32(buckets)), first, pruned)
                 if row >= 0:
                     pool[used] = row
                     used += 1
@@ -257,25 +259,14 @@ def _put(label, score, labels, scores, held):
 
 
 @inner
-def _dot(weights, row, hidden):
-    """Eight sums side by side: one after the other would wait for each addition."""
-    s0, s1, s2, s3 = F32(0), F32(0), F32(0), F32(0)
-    s4, s5, s6, s7 = F32(0), F32(0), F32(0), F32(0)
-    d, size = I64(0), I64(hidden.size)
-    while d + 8 <= size:
-        s0 += weights[row, d] * hidden[d]
-        s1 += weights[row, d + 1] * hidden[d + 1]
-        s2 += weights[row, d + 2] * hidden[d + 2]
-        s3 += weights[row, d + 3] * hidden[d + 3]
-        s4 += weights[row, d + 4] * hidden[d + 4]
-        s5 += weights[row, d + 5] * hidden[d + 5]
-        s6 += weights[row, d + 6] * hidden[d + 6]
-        s7 += weights[row, d + 7] * hidden[d + 7]
-        d += 8
-    while d < size:
-        s0 += weights[row, d] * hidden[d]
-        d += 1
-    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+def _crossed(hidden, across, out):
+    """The product of `hidden` with every column of `across`, (d, n). Columns lie side by side, so that many are added
+    up at once, each in fastText's order."""
+    out[:] = F32(0)
+    for d in range(hidden.size):
+        part = hidden[d]
+        for column in range(across.shape[1]):
+            out[column] += across[d, column] * part
 
 
 @inner
@@ -284,12 +275,13 @@ def _log(chance):
 
 
 @kernel
-def descended(hidden, weights, tree, labels, scores, nodes, so_far):
+def descended(hidden, across, tree, labels, scores, nodes, so_far, dots):
     """The most likely labels of a hierarchical softmax, best first; how many. What cannot be among them is not looked
-    at. `nodes`, `so_far`: room, as many as labels."""
-    leaves, held, depth = I64(weights.shape[0]), I64(0), I64(1)
+    at. `across`: (d, nodes) weights; `nodes`, `so_far`, `dots`: room, as many as labels."""
+    leaves, held, depth = I64(dots.size), I64(0), I64(1)
     nodes[0], so_far[0] = 2 * leaves - 2, F32(0)
     least = _log(F32(0))
+    _crossed(hidden, across, dots)
     while depth:
         depth -= 1
         node, score = I64(nodes[depth]), so_far[depth]
@@ -298,7 +290,7 @@ def descended(hidden, weights, tree, labels, scores, nodes, so_far):
         if node < leaves:
             held = _put(node, score, labels, scores, held)
             continue
-        right = F32(1.0 / np.float64(F32(1) + np.exp(-_dot(weights, node - leaves, hidden))))
+        right = F32(1.0 / np.float64(F32(1) + np.exp(-dots[node - leaves])))
         nodes[depth], so_far[depth] = tree[1, node - leaves], F32(score + _log(right))
         nodes[depth + 1], so_far[depth + 1] = tree[0, node - leaves], F32(score + _log(F32(1.0 - np.float64(right))))
         depth += 2
@@ -308,19 +300,20 @@ def descended(hidden, weights, tree, labels, scores, nodes, so_far):
 
 
 @kernel
-def weighed(hidden, weights, softmax, labels, scores, chances):
-    """The most likely of all labels, best first; how many. `chances`: room, as many as labels."""
+def weighed(hidden, across, softmax, labels, scores, chances):
+    """The most likely of all labels, best first; how many. `across`: (d, labels) weights; `chances`: room, as many as
+    labels."""
     most, whole, held = F32(-np.inf), F32(0), I64(0)
-    for label in range(weights.shape[0]):
-        chances[label] = _dot(weights, label, hidden)
+    _crossed(hidden, across, chances)
+    for label in range(chances.size):
         most = max(most, chances[label])
-    for label in range(weights.shape[0]):
+    for label in range(chances.size):
         if softmax:
             chances[label] = np.exp(chances[label] - most)
             whole += chances[label]
         else:
             chances[label] = F32(1) / (F32(1) + np.exp(-chances[label]))
-    for label in range(weights.shape[0]):
+    for label in range(chances.size):
         score = _log(chances[label] / whole if softmax else chances[label])
         if held < labels.size or score > scores[held - 1]:
             held = _put(label, score, labels, scores, held)
@@ -330,10 +323,10 @@ def weighed(hidden, weights, softmax, labels, scores, chances):
 
 
 @kernel
-def labelled(data, offsets, known, vectors, weights, tree, pruned, sizes, eos, loss, own, labels, scores):
+def labelled(data, offsets, known, vectors, across, tree, pruned, sizes, eos, loss, own, labels, scores):
     """(n, k) labels and their likelihoods, best first, for n texts; label -1 where there are fewer, and for a text
-    without a row. `own`: what is learnt of words, the state of that, and room: hidden, runs, nodes, so far."""
-    learnt, state, hidden, runs, nodes, so_far = own
+    without a row. `own`: what is learnt of words, the state of that, and room: hidden, runs, nodes, so far, dots."""
+    learnt, state, hidden, runs, nodes, so_far, dots = own
     for one in range(offsets.size - 1):
         labels[one, :] = -1
         start, end = I64(offsets[one]), I64(offsets[one + 1])
@@ -341,7 +334,7 @@ def labelled(data, offsets, known, vectors, weights, tree, pruned, sizes, eos, l
         if count <= 0:
             continue
         if loss == HIERARCHICAL:
-            held = descended(hidden, weights, tree, labels[one], scores[one], nodes, so_far)
+            held = descended(hidden, across, tree, labels[one], scores[one], nodes, so_far, dots)
         else:
-            held = weighed(hidden, weights, loss == SOFTMAX, labels[one], scores[one], so_far)
+            held = weighed(hidden, across, loss == SOFTMAX, labels[one], scores[one], dots)
         labels[one, held:] = -1

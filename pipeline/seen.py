@@ -1,0 +1,95 @@
+"""The ledger of a training, both ways: the steps that saw a document, and the documents that a step saw.
+
+Promises: both follow from the plan, the index of rows and the shards that the training sealed; no step is replayed and
+no token read. What was forgotten since counts as it lay, so the rows of others stay what they were. Costs the offsets
+of one shard for a document, those of a step's shards for a step. Refuses a step that was not taken.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tundish.cluster import store
+from tundish.cluster.shards import Dataset, opened
+from tundish.operators.model.plan import Plan
+from tundish.operators.model.rows import Shard
+from tundish.stages.forget_tables import as_trained
+from tundish.stages.pretrain import PLAN, file_of
+from tundish.stages.token_stream import mapped
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A training as it can be asked: its plan, the steps it took, its token shards and the index of their rows."""
+
+    plan: Plan
+    steps: int
+    tokens: Dataset
+    index: Dataset
+    gone: Mapping[str, list[list[int]]] = field(default_factory=dict)  # by shard, (row, tokens) forgotten since
+
+    @classmethod
+    def of(cls, trained: Dataset, tokens: Dataset) -> "Ledger":
+        plan = Plan.of(json.loads(store.read(file_of(trained, PLAN)))["plan"])
+        index = opened(store.join(trained.uri, "rows"))
+        assert index is not None, "Pretrain seals its rows before it trains"
+        gone = trained.about.get("forgotten", {}).get(tokens.address, {})
+        return cls(plan, trained.about["result"]["steps"], tokens, index, gone)
+
+    def steps_of(self, name: str, row: int) -> tuple[list[int], int]:
+        """The steps that saw the document in this row of a token shard, ascending, and how many rows hold it."""
+        source, number = self._number(name)
+        shard, then = self._shard(name)
+        rows = shard.rows(int(then[row]))
+        found = {step for each in rows for step in self.plan.steps(source, number, each, until=self.steps)}
+        return sorted(found), len(rows)
+
+    def documents(self, step: int) -> Iterator[tuple[str, int]]:
+        """(token shard, row in it) of every document of which a step saw tokens, in the order of the batch."""
+        if not 0 <= step < self.steps:
+            raise ValueError(f"step {step} was not taken; the training took steps 0 to {self.steps - 1}")
+        places = self.plan.places(self.plan.share(step))
+        seen: dict[tuple[str, int], None] = {}
+        for source, shard, row in zip(places.source, places.shard, places.row, strict=True):
+            name = self._name(int(source), int(shard))
+            held, then = self._shard(name)
+            now = {int(old): number for number, old in enumerate(then)}  # of what was forgotten nothing can be told
+            seen |= dict.fromkeys((name, now[d]) for d in held.documents(int(row)).tolist() if d in now)
+        yield from seen
+
+    def _shard(self, name: str) -> tuple[Shard, np.ndarray]:
+        """A token shard as it was trained on, and the row then of each of its documents now."""
+        tokens, offsets = mapped(self.tokens.path(name))
+        lengths, then = as_trained(np.diff(offsets), self.gone.get(name, []))
+        offsets = np.concatenate([offsets[:1], offsets[0] + np.cumsum(lengths)])
+        return Shard(tokens, offsets, self.index.read(name)["start"].to_numpy()), then
+
+    def _number(self, name: str) -> tuple[int, int]:
+        """Source and shard, as the plan numbers them, of a token shard."""
+        part = int(name.rsplit("-", 1)[1])
+        for number, source in enumerate(self.plan.sources):
+            first, count = self.tokens.about["origins"][source.name]
+            if first <= part < first + count:
+                return number, part - first
+        raise ValueError(f"{name} belongs to no source of the plan; train anew on these shards")
+
+    def _name(self, source: int, shard: int) -> str:
+        first = self.tokens.about["origins"][self.plan.sources[source].name][0]
+        return f"part-{first + shard:05d}"
+
+
+def spelt(steps: list[int], most: int) -> str:
+    """Steps for a line of text: the first few, and the last."""
+    return ", ".join(map(str, steps[:most])) + (f", ... {steps[-1]}" if len(steps) > most else "")
+
+
+def ids_at(tokens: Dataset, places: list[tuple[str, int]]) -> list[bytes]:
+    """The ids of documents by shard and row; one look at each shard."""
+    found: dict[tuple[str, int], bytes] = {}
+    for name in dict.fromkeys(name for name, _ in places):
+        rows = [row for each, row in places if each == name]
+        column = tokens.select("id").read(name)["id"].take(np.array(rows))
+        found |= {(name, row): value.as_py() for row, value in zip(rows, column, strict=True)}
+    return [found[place] for place in places]

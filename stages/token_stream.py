@@ -1,0 +1,160 @@
+"""Token shards as a trainer sees them: mapped files, the index of their rows, and the plan made from both.
+
+    rows/part-00017.arrow      start: int64, the first token of every row of the token shard of this name, the end last
+
+Promises: a shard is mapped, never read whole, where it lies on this machine; the index is 8 bytes a row, mapped as
+well, and a sealed dataset like any other, so a resume cuts nothing anew. Costs one look at a shard's offsets. Refuses
+files that are no token shards, by name.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tundish.cluster import store
+from tundish.cluster.shards import Dataset, check
+from tundish.cluster.shards import Shard as File
+from tundish.cluster.target import Target
+from tundish.cluster.verbs import Cluster, Told
+from tundish.operators.model.plan import Source
+from tundish.operators.model.rows import Layout, Shard, counted
+
+MAPPED = 512  # shards
+
+
+@dataclass(frozen=True)
+class TokenFiles:
+    """The shards of one source. `index`, `rows` (of each shard) and `places` (of all rows that hold something) come
+    from the index; where there is none they are counted when training begins."""
+
+    name: str
+    shards: tuple[str, ...]  # Arrow IPC files with a column tokens: large_list<uint16|uint32>
+    digest: str = ""
+    index: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+    places: int = 0
+
+    def counted(self, layout: Layout) -> "TokenFiles":
+        """With what an index would say."""
+        if self.index:
+            return self
+        found = [_cut(shard, layout) for shard in self.shards]
+        told = hashlib.sha256(repr(self.digest).encode())
+        for shard in self.shards if not self.digest else ():
+            told.update(np.ascontiguousarray(mapped(shard)[1]).tobytes())
+        rows, places = tuple(len(starts) - 1 for starts, _ in found), sum(places for _, places in found)
+        return TokenFiles(self.name, self.shards, self.digest or told.hexdigest(), (), rows, places)
+
+    @property
+    def source(self) -> Source:
+        return Source(self.name, self.rows, self.digest)
+
+    def shard(self, number: int, layout: Layout) -> Shard:
+        """One shard, mapped, with its rows."""
+        tokens, offsets = mapped(self.shards[number])
+        starts = _index(self.index[number]) if self.index else _cut(self.shards[number], layout)[0]
+        return Shard(tokens, offsets, starts)
+
+
+def mapped(shard: str) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and offsets of a shard; on this machine they stay in the mapped file."""
+    path = store.local(shard)
+    try:
+        reader = pa.ipc.open_file(store.opened(shard) if path is None else pa.memory_map(str(path)))
+        if reader.num_record_batches != 1:
+            raise pa.ArrowInvalid(f"{reader.num_record_batches} record batches instead of one")
+        column = reader.get_batch(0).column("tokens")
+        if not pa.types.is_large_list(column.type):
+            raise pa.ArrowInvalid(f"tokens are {column.type} instead of large_list")
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{shard!r} is no token shard ({error}); give files that Tokenize wrote") from None
+    return column.values.to_numpy(zero_copy_only=True), column.offsets.to_numpy()
+
+
+def _cut(shard: str, layout: Layout) -> tuple[np.ndarray, int]:
+    return counted(mapped(shard)[1], layout)
+
+
+def _index(file: str) -> np.ndarray:
+    path = store.local(file)
+    reader = pa.ipc.open_file(store.opened(file) if path is None else pa.memory_map(str(path)))
+    return reader.get_batch(0).column("start").to_numpy(zero_copy_only=True)
+
+
+def indexed(cluster: Cluster, tokens: Dataset, layout: Layout, target: Target) -> Dataset:
+    """The rows of token shards, cut by the workers of a cluster: sealed, row-aligned with nothing, 8 bytes a row."""
+    cut = _Cut(tokens, layout, target)
+    shards = []
+    cluster.watch("Pretrain: rows", 0, len(tokens.names), None)
+    for done, plain in enumerate(cluster.each("Pretrain: rows", cut, tokens.names), 1):
+        shards.append(File.of(plain))
+        cluster.watch("Pretrain: rows", done, len(tokens.names), Told(shards[-1].name, shards[-1].rows, {}))
+    return target.seal(shards, row=layout.row, context=layout.context)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    tokens: Dataset
+    layout: Layout
+    target: Target
+
+    def __call__(self, name: str) -> dict[str, Any]:
+        inputs = self.tokens.digests(name)
+        if shard := self.target.committed(name, inputs):
+            return shard.plain()
+        check(self.tokens.path(name), self.tokens.shard(name))
+        starts, places = counted(mapped(self.tokens.path(name))[1], self.layout)
+        writer = self.target.writer(name)
+        try:
+            writer.write(pa.table({"start": starts}))
+            counts = {"rows": len(starts) - 1, "places": places, "tokens": int(starts[-1] - starts[0])}
+            return writer.finish(inputs, counts).plain()
+        except BaseException as error:
+            writer.abandon(error)
+            raise
+
+
+def files_of(tokens: Dataset, index: Dataset | None = None) -> tuple[TokenFiles, ...]:
+    """The sources of a dataset of token shards, one an origin; a shard holds one origin."""
+    found = []
+    for origin, (first, count) in sorted(tokens.about["origins"].items()):
+        names = [name for name in tokens.names if first <= int(name.rsplit("-", 1)[1]) < first + count]
+        cut = [index.shard(name) for name in names] if index else []
+        found.append(
+            TokenFiles(
+                origin,
+                tuple(tokens.path(name) for name in names),
+                tokens.digest,
+                tuple(index.at(shard) for shard in cut) if index else (),
+                tuple(shard.counts["rows"] for shard in cut),
+                sum(shard.counts["places"] for shard in cut),
+            )
+        )
+    return tuple(found)
+
+
+class Opened:
+    """(source, shard) -> its mapped arrays, for a `Stream`; the last MAPPED of them stay mapped."""
+
+    def __init__(self, files: Sequence[TokenFiles], layout: Layout) -> None:
+        self.files, self.layout = tuple(files), layout
+        self._kept: OrderedDict[tuple[int, int], Shard] = OrderedDict()
+
+    def __call__(self, source: int, shard: int) -> Shard:
+        found = self._kept.pop((source, shard), None) or self.files[source].shard(shard, self.layout)
+        self._kept[source, shard] = found
+        while len(self._kept) > MAPPED:
+            self._kept.popitem(last=False)
+        return found
+
+
+def mean_places(files: Sequence[TokenFiles], weights: Mapping[str, int]) -> float:
+    """Places that hold something in the average row of a training by these weights."""
+    total = sum(weights.values())
+    each = {one.name: one.places / sum(one.rows) for one in files if weights.get(one.name)}
+    return sum(weight / total * each[name] for name, weight in weights.items())
