@@ -254,6 +254,11 @@ class Cache:
                 try:
                     started = self._begin_one()
                 except Exception as error:  # the folder is gone, or the plan is none: who waits hears of it
+                    if isinstance(error, OSError):
+                        error = ValueError(
+                            f"cannot keep files under {self.folder.path} ({error.strerror or error}); "
+                            "make room or make it writable, or give another folder"
+                        )
                     self._failed.update(dict.fromkeys(self._asked, error))
                     self._changed.notify_all()
                 if not started and not self._news:

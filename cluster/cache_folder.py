@@ -12,6 +12,7 @@ folder is left alone. Refuses to be used in a forked child (open one there).
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -105,16 +106,20 @@ class Folder:
         """What is there, after what the dead left was removed."""
         seen = Seen()
         for entry in sorted(os.scandir(self.path), key=lambda each: each.name):
-            if entry.name.startswith("reader-"):
-                if entry.name != f"reader-{self._lot}" and (said := self._living(entry)) is not None:
-                    told = json.loads(said or "{}")
-                    seen.readers.append((told.get("held", []), told.get("needs", {})))
-            elif entry.name.endswith(".part") and OURS.match(entry.name):
-                if self._living(entry) is not None:
-                    seen.coming[entry.name.rsplit(".", 2)[0]] = entry.stat().st_size
-            elif OURS.fullmatch(entry.name):
-                seen.whole[entry.name] = entry.stat().st_size
+            with contextlib.suppress(FileNotFoundError):  # removed by hand in this instant
+                self._see(entry, seen)
         return seen
+
+    def _see(self, entry: os.DirEntry[str], seen: Seen) -> None:
+        if entry.name.startswith("reader-"):
+            if entry.name != f"reader-{self._lot}" and (said := self._living(entry)) is not None:
+                told = json.loads(said or "{}")
+                seen.readers.append((told.get("held", []), told.get("needs", {})))
+        elif entry.name.endswith(".part") and OURS.match(entry.name):
+            if self._living(entry) is not None:
+                seen.coming[entry.name.rsplit(".", 2)[0]] = entry.stat().st_size
+        elif OURS.fullmatch(entry.name):
+            seen.whole[entry.name] = entry.stat().st_size
 
     def _living(self, entry: os.DirEntry[str]) -> str | None:
         """What a reader's file says, if its process lives; None, and the file is gone, if not."""
@@ -142,10 +147,7 @@ class Folder:
         out = _opened(path)
         try:
             assert _locked(out), "a new file is locked by nobody"
-            if size and hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(out, 0, size)
-            else:
-                os.ftruncate(out, size)
+            _take(out, size)
         except BaseException:
             self.abandon(Part(out, path, name))
             raise
@@ -164,15 +166,28 @@ class Folder:
         (self.path / name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        (self.path / f"reader-{self._lot}").unlink(missing_ok=True)
+        with contextlib.suppress(OSError), self.locked():
+            (self.path / f"reader-{self._lot}").unlink(missing_ok=True)
         _close(self._reader)
         _close(self._lock)
+        self._reader = self._lock = -1  # a thread that comes late must not lock what is opened under this number next
 
 
 def _opened(path: Path) -> int:
     found = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     _HELD.add(found)
     return found
+
+
+def _take(descriptor: int, size: int) -> None:
+    """Give a file its size, and the disk's room for it where the filesystem can."""
+    if size and hasattr(os, "posix_fallocate"):
+        try:
+            return os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+    os.ftruncate(descriptor, size)
 
 
 def _locked(descriptor: int) -> bool:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tundish.pipeline.cli_language import train_language_command
 from tundish.pipeline.cli_looks import page_command, replay_command, report_command, why_command
+from tundish.pipeline.cli_stream import stream_command
 from tundish.pipeline.cli_vocabulary import vocabulary_command
 
 OUT, ERR = Console(emoji=False), Console(stderr=True, emoji=False)  # `:b:` in a name is no picture
@@ -182,7 +183,8 @@ def stage_command(name: str, files: tuple[str, ...], sets: tuple[str, ...], rows
     OUT.print(sample.printed(name, table))
 
 
-for command in (report_command, why_command, page_command, replay_command, train_language_command, vocabulary_command):
+LOOKS = (report_command, why_command, page_command, replay_command)
+for command in (*LOOKS, train_language_command, vocabulary_command, stream_command):
     cli.add_command(command)
 
 

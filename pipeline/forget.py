@@ -161,8 +161,11 @@ def _known(one: Asked, known: Forgotten) -> bool:
     return asked_for.ids <= known.ids and asked_for.urls <= known.urls and asked_for.domains <= known.domains
 
 
-def _meets(there: Iterable[Piece], one: Forgotten) -> bool:
-    return any(hits(p, shard, one).any() for p in there for shard in p.own if is_table(shard))
+def _meets(there: list[Piece], one: Forgotten) -> bool:
+    """Whether a document, or an address that became none, is of it."""
+    return bool(met(there, one)[0].ids - one.ids) or any(
+        hits(p, shard, one).any() for p in there for shard in p.own if is_table(shard)
+    )
 
 
 def _union(each: Iterable[Forgotten]) -> Forgotten:

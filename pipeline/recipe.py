@@ -37,6 +37,7 @@ from tundish.stages.ingest import Ingest
 from tundish.stages.judge import Judge
 from tundish.stages.lines import Lines
 from tundish.stages.mask import Mask
+from tundish.stages.mix import Mix
 from tundish.stages.outlinks import Outlinks
 from tundish.stages.perplex import Perplex
 from tundish.stages.pretrain import Pretrain
@@ -55,7 +56,7 @@ STAGES: dict[str, type[Stage]] = {
     c.__name__: c
     for c in (
         Crawl, Ingest, CommonCrawl, Outlinks, Read, Extract, Gather, Identify, Vet, Judge, Lines, Repeated,
-        Substrings, Mask, Sign, Refine, Deduplicate, Decontaminate, Index, Corpus, Tokenize, Pretrain, Finetune,
+        Substrings, Mask, Sign, Refine, Deduplicate, Decontaminate, Index, Corpus, Tokenize, Mix, Pretrain, Finetune,
         Teach, Rate, Estimate, Perplex, Bucket, Grade,
     )
 }  # fmt: skip

@@ -171,8 +171,18 @@ def _tokenized(past: Ran, address: str, own: bytes, origin: str | None) -> Itera
         facts = {"tokens": len(row["tokens"]), "bytes": row["bytes"], "place": f"{place[0]} row {place[1]}"}
         yield Event("Tokenize", address, "held out of training" if held else "to train on", facts)
         for model in past.of("Pretrain") if not held else ():
-            if past.field(model, "shards") == address:
-                yield _trained(past, model, dataset, *place)
+            shards = past.field(model, "shards")
+            if (mixed := _mixed(past, shards, dataset, place[0])) is not None:
+                yield _trained(past, model, past.datasets[shards], mixed, place[1])
+
+
+def _mixed(past: Ran, shards: str, tokens: Dataset, name: str) -> str | None:
+    """The name that a token shard has in what a training reads: these shards, or a Mix that holds them."""
+    if shards == tokens.address:
+        return name
+    mix = past.datasets.get(shards)
+    file = tokens.path(name)
+    return next((shard.name for shard in mix.shards if mix.at(shard) == file), None) if mix else None
 
 
 def _placed(dataset: Dataset, own: bytes, origin: str | None) -> tuple[str, int] | None:

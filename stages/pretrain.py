@@ -18,7 +18,7 @@ from tundish.stages.vocabulary import vocabulary_of
 
 MODELS = ("tiny", "mini", "small", "base")  # presets of operators/model/encoder, named here without torch
 PRECISIONS = ("float32", "bfloat16", "float64")
-PLAN = "plan.json"
+PLAN = "plan.json"  # as pretrain_feed writes it
 LEFT = ("checkpoints", "log.jsonl", "ledger.jsonl", PLAN)
 FILES = ("model.safetensors", "config.json", "result.json", "log.jsonl", "ledger.jsonl", PLAN)
 
@@ -91,10 +91,11 @@ class Pretrain(Stage):
         layout = Layout(self.row or self.length, self.length)
         index = indexed(cluster, tokens, layout, out.target("rows", format="arrow", salt=[layout.row, layout.context]))
         for shard in tokens.shards:
-            check(tokens.at(shard), shard)  # before a trainer maps it
+            if store.local(tokens.at(shard)):  # before a trainer maps it; the cache checks what comes from elsewhere
+                check(tokens.at(shard), shard)
         task = PretrainTask(
             sources=files_of(tokens, index),
-            holdout=_paths(_holdout(tokens)),
+            holdout=paths(_holdout(tokens)),
             specials=dict(tokens.about["specials"]),
             vocabulary=tokens.about["vocabulary"]["size"],
             model=self.model,
@@ -166,7 +167,7 @@ def _holdout(tokens: Dataset) -> Dataset:
     return found
 
 
-def _paths(dataset: Dataset) -> tuple[str, ...]:
+def paths(dataset: Dataset) -> tuple[str, ...]:
     """Files of the shards, each checked against its digest before a trainer maps it."""
     for shard in dataset.shards:
         check(dataset.at(shard), shard)

@@ -18,7 +18,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,77 +30,39 @@ from torch import Tensor
 from tundish.cluster import checkpoint, store
 from tundish.operators.model import scores
 from tundish.operators.model.descent import StableAdamW, warm_stable_decay
-from tundish.operators.model.encoder import Encoder, Shape, initialise, parameters_of, preset
+from tundish.operators.model.encoder import Encoder, initialise, parameters_of, preset
 from tundish.operators.model.objective import Part, gradients_of, loss_of, part_of
-from tundish.operators.model.order import mixed
-from tundish.operators.model.plan import Places, Plan, Stretch, weights_of
+from tundish.operators.model.plan import Plan
 from tundish.operators.model.rows import Layout
-from tundish.operators.model.stream import Batch, Hiding, Stream, ahead
+from tundish.operators.model.stream import Stream
+from tundish.stages.pretrain_feed import ASIDE, Feed, PretrainTask, held_out, parts
 from tundish.stages.ranks import Ranks, joined
-from tundish.stages.token_stream import Opened, TokenFiles, mapped, mean_places
+from tundish.stages.token_stream import mapped
 
 TELL_EVERY = 10  # steps
-EVALUATION_SEED, EVALUATION_RATE = 0xE7A1, 0.15  # 15 %, so that runs at other training rates can be compared
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}  # of the weights
 
 Tell = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class PretrainTask:
-    """Everything a rank needs, as plain values. `specials` names the ids of [PAD], [UNK], [CLS], [SEP] and [MASK]."""
-
-    sources: tuple[TokenFiles, ...]
-    holdout: tuple[str, ...]  # token shards
-    specials: Mapping[str, int]
-    vocabulary: int  # pieces, specials included
-    out: str  # folder
-    model: str | Shape = "tiny"
-    length: int = 128  # places of the longest segment
-    row: int = 0  # places of a row; 0: as many as `length`
-    batch: int = 8  # rows of a step, over all ranks; a small corpus needs many steps more than large ones
-    weights: Mapping[int, Mapping[str, float] | None] = field(default_factory=dict)  # from a step on: source -> share
-    holes: tuple[tuple[int, int], ...] = ()  # positions that are skipped, [first, behind the last)
-    window: int = 8  # shards of a source in use at once
-    tokens: int = 600_000  # to train on, padding not counted
-    rate: float = 0.3  # share of tokens hidden
-    lr: float = 1.5e-3  # at its peak
-    warmup: float = 0.05  # shares of the steps
-    decay: float = 0.2
-    weight_decay: float = 0.01
-    seed: int = 1
-    dtype: str = "float32"  # or bfloat16 (autocast over float32 weights), float64
-    at_once: int = 0  # rows per forward pass of a rank, for memory; 0: all of its share
-    checkpoint_every: int = 100  # steps
-    evaluate_every: int = 0  # steps; 0: at the start and the end only
-    holdout_rows: int = 512  # most rows to evaluate on
 
 
 def pretrain(task: PretrainTask, rank: int, world: int, tell: Tell) -> None:
     """Train to the end of the task's tokens, from the last checkpoint in `task.out` if there is one."""
     with joined(rank, world) as ranks:
         layout = Layout(task.row or task.length, task.length)
-        corpus, held = _streams(task, layout)
-        plan = corpus.plan
-        mean = mean_places(corpus.open.files, dict(plan.stretches[0].weights))
-        steps = max(1, int(task.tokens / (task.batch * mean)))
+        feed, held = Feed(task, layout, ranks), held_out(task, layout)
+        steps = feed.steps
         model = _model(task, ranks.device)
         optimizer = StableAdamW(model.named_parameters(), decay=task.weight_decay)
         gradients = gradients_of(model)
-        start, tokens = _resumed(task, plan, ranks, model, optimizer)
+        start, tokens = _resumed(task, feed, ranks, model, optimizer)
         log, ledger = (Lines(Path(task.out) / name, start, rank == 0) for name in ("log.jsonl", "ledger.jsonl"))
-        if rank == 0:
-            store.write_json(store.join(task.out, "plan.json"), {"plan": plan.plain(), **asdict(layout)})
-        shares = corpus.shares(range(start, steps), world=world, rank=rank)
-        batches = ahead(_batches(task, corpus, places) for _, places in shares)
 
-        for step in range(start, steps):
-            began = time.perf_counter()
+        began = time.perf_counter()
+        for step, mine in enumerate(feed.batches(start), start):
             evaluate = held and step % (task.evaluate_every or steps) == 0
             holdout = {"holdout": _held_out(task, held, model, ranks)} if evaluate else {}
 
-            # the batch: its rows and hidden places are functions of the seed and the step
-            mine = next(batches)
+            # the batch: its rows and hidden places are functions of the plan and the step
             masks = sum(batch.digest for batch in mine) % 2**64
             here = [sum(len(batch.labels) for batch in mine), sum(int(batch.sizes.sum()) for batch in mine)]
             summed = torch.tensor([masks - (masks >> 63 << 64), *here], device=ranks.device)
@@ -120,40 +82,22 @@ def pretrain(task: PretrainTask, rank: int, world: int, tell: Tell) -> None:
             optimizer.step(lr)
 
             # what happened
-            tokens, seconds = tokens + fresh, time.perf_counter() - began
+            tokens, seconds, began = tokens + fresh, time.perf_counter() - began, time.perf_counter()
             line = {"step": step, "steps": steps, "loss": loss, "lr": lr, "tokens": tokens, **holdout}
             line |= {"tokens_per_second": round(fresh / seconds, 1), "seconds": round(seconds, 4)}
             log(line)
-            ledger({"step": step, **_booked(corpus, step), "hidden": hidden, "masks": f"{masks % 2**64:016x}"})
+            ledger({"step": step, **feed.booked(step), "hidden": hidden, "masks": f"{masks % 2**64:016x}"})
             if (step + 1) % task.checkpoint_every == 0 or step + 1 == steps:
                 log.settle()
                 ledger.settle()
-                _save(task, plan, step + 1, tokens, ranks, model, optimizer)
+                _save(task, feed.plan, step + 1, tokens, ranks, model, optimizer)
             if (step + 1) % TELL_EVERY == 0 or step + 1 == steps:
                 tell(line)
 
         last = _held_out(task, held, model, ranks) if held else None
         if rank == 0:
-            _finish(task, model, corpus, held, last)
+            _finish(task, model, feed.stream, held, last)
         ranks.wait()
-
-
-def _streams(task: PretrainTask, layout: Layout) -> tuple[Stream, Stream | None]:
-    """What is trained on and what is held out."""
-    hiding = Hiding(task.vocabulary, task.specials, task.seed, task.rate)
-    files = tuple(one.counted(layout) for one in task.sources)
-    sources = tuple(one.source for one in files)
-    named = dict(task.weights) or {0: None}
-    if 0 not in named:
-        raise ValueError(f"weights begin at step {min(named)}; say by which ones training begins, at step 0")
-    stretches = tuple(Stretch(step * task.batch, weights_of(sources, shares)) for step, shares in sorted(named.items()))
-    plan = Plan(task.seed, sources, stretches, ((0, task.batch),), task.window, tuple(task.holes))
-    held = TokenFiles("holdout", task.holdout).counted(layout)
-    if not held.source.size:
-        return Stream(plan, layout, hiding, Opened(files, layout)), None
-    same = replace(hiding, seed=EVALUATION_SEED, rate=EVALUATION_RATE)
-    once = Plan(EVALUATION_SEED, (held.source,), (Stretch(0, weights_of([held.source])),), ((0, 1),), 0)
-    return Stream(plan, layout, hiding, Opened(files, layout)), Stream(once, layout, same, Opened([held], layout))
 
 
 def _model(task: PretrainTask, device: torch.device) -> Encoder:
@@ -169,20 +113,6 @@ def _model(task: PretrainTask, device: torch.device) -> Encoder:
     return model.to(device, DTYPES[task.dtype])
 
 
-def _batches(task: PretrainTask, corpus: Stream, places: Places) -> list[Batch]:
-    """These rows of the corpus, as many at once as the task allows."""
-    size = task.at_once or max(1, len(places))
-    return [corpus.batch(places.slice(at, at + size)) for at in range(0, len(places), size)]
-
-
-def _booked(corpus: Stream, step: int) -> dict[str, Any]:
-    """A step's rows: numbers of the first consumed and of all, and a digest of which they are, in order."""
-    places = corpus.plan.places(corpus.plan.share(step))
-    words = mixed(corpus.keys(places) ^ mixed(places.epoch.astype(np.uint64)))
-    order = int(mixed(words + np.arange(len(words), dtype=np.uint64)).sum())
-    return {"first": corpus.plan.consumed(step), "rows": len(places), "order": f"{order:016x}"}
-
-
 def _loss(task: PretrainTask, model: Encoder, part: Part) -> tuple[Tensor, int]:
     with torch.autocast(part.inputs.device.type, torch.bfloat16, enabled=task.dtype == "bfloat16"):
         return loss_of(model, part)
@@ -194,7 +124,7 @@ def _held_out(task: PretrainTask, held: Stream, model: Encoder, ranks: "Ranks") 
     places = held.plan.places(np.arange(min(held.plan.sources[0].size, task.holdout_rows)))
     total = torch.zeros(2, dtype=torch.float64, device=ranks.device)
     for at in range(ranks.rank * task.batch, len(places), ranks.world * task.batch):
-        for batch in _batches(task, held, places.slice(at, at + task.batch)):
+        for batch in parts(held, places.slice(at, at + task.batch), task.at_once):
             found = _loss(task, model, part_of(batch, ranks.device))
             total += torch.tensor([float(each) for each in found], device=ranks.device)
     loss, count = ranks.total(total).tolist()
@@ -203,8 +133,7 @@ def _held_out(task: PretrainTask, held: Stream, model: Encoder, ranks: "Ranks") 
 
 def _key(task: PretrainTask, plan: Plan, step: int) -> str:
     """What the losses before a step depend on: the task without places and cadences, and the plan up to there."""
-    outside = {"sources", "holdout", "out", "checkpoint_every", "evaluate_every", "at_once", "weights", "holes"}
-    plain = {name: value for name, value in asdict(task).items() if name not in outside}
+    plain = {name: value for name, value in asdict(task).items() if name not in ASIDE}
     return hashlib.sha256(json.dumps([plain, plan.until(step).plain()], sort_keys=True).encode()).hexdigest()
 
 
@@ -214,15 +143,18 @@ def _save(
     if ranks.rank == 0:
         key = _key(task, plan, step)
         state = {"model": model.state_dict(), "optimizer": optimizer.state(), "key": key, "tokens": tokens}
+        state["plan"] = json.dumps(plan.plain())
         checkpoint.save(state, store.join(task.out, "checkpoints"), step)
 
 
-def _resumed(task: PretrainTask, plan: Plan, ranks: "Ranks", model: Encoder, optimizer: StableAdamW) -> tuple[int, int]:
+def _resumed(task: PretrainTask, feed: Feed, ranks: "Ranks", model: Encoder, optimizer: StableAdamW) -> tuple[int, int]:
     """Step and tokens to go on from. Rank 0 reads; the others take its weights over the wire."""
     step = tokens = 0
     if ranks.rank == 0 and (found := checkpoint.restore(store.join(task.out, "checkpoints"))):
         step, state = found
-        if state["key"] != _key(task, plan, step):
+        if task.follow:
+            feed.resume(Plan.of(json.loads(state["plan"])))
+        if state["key"] != _key(task, feed.plan, step):
             raise ValueError(f"{task.out} holds a checkpoint of another training; give this one another folder")
         model.load_state_dict(state["model"])
         optimizer.restore(state["optimizer"], step)
@@ -271,7 +203,8 @@ def _finish(task: PretrainTask, model: Encoder, corpus: Stream, held: Stream | N
         log = [json.loads(line) for line in stream]
     ending = [line["loss"] for line in log[-max(1, len(log) // 20) :]]
     seconds = sum(line["seconds"] for line in log)
-    counts = _counts(task, [shard for one in task.sources for shard in one.shards])
+    some = slice(task.window) if corpus.open.cache else slice(None)  # a sample, where they come from far
+    counts = _counts(task, [shard for one in corpus.open.files for shard in one.shards[some]])
     rows = sum(source.size for source in corpus.plan.sources)
     result = {
         "first_loss": log[0]["loss"],

@@ -37,6 +37,18 @@ class Ranks:
             dist.broadcast(tensor, 0)
         return tensor
 
+    def told(self, text: bytes) -> bytes:
+        """What rank 0 says."""
+        if self.world == 1:
+            return text
+        size = int(self.first(torch.tensor([len(text)], device=self.device)))
+        body = (
+            torch.frombuffer(bytearray(text), dtype=torch.uint8)
+            if self.rank == 0
+            else torch.zeros(size, dtype=torch.uint8)
+        )
+        return bytes(self.first(body.to(self.device)).cpu().numpy().tobytes())
+
     def wait(self) -> None:
         self.total(torch.zeros(1, device=self.device))
 

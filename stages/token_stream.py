@@ -8,29 +8,37 @@ files that are no token shards, by name.
 """
 
 import hashlib
+import re
+import shutil
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from tundish.cluster import store
+from tundish.cluster.cache import Cache
+from tundish.cluster.digests import cache as home
+from tundish.cluster.fetch import Entry
+from tundish.cluster.foresight import Future
 from tundish.cluster.shards import Dataset, check
 from tundish.cluster.shards import Shard as File
 from tundish.cluster.target import Target
 from tundish.cluster.verbs import Cluster, Told
-from tundish.operators.model.plan import Source
+from tundish.operators.model.plan import Plan, Source
 from tundish.operators.model.rows import Layout, Shard, counted
 
-MAPPED = 512  # shards
+MAPPED = 64  # shards; one a cache has let go of keeps its bytes on disk while it is mapped
 
 
 @dataclass(frozen=True)
 class TokenFiles:
     """The shards of one source. `index`, `rows` (of each shard) and `places` (of all rows that hold something) come
-    from the index; where there is none they are counted when training begins."""
+    from the index; where there is none they are counted when training begins. `entries`: size and SHA-256 of every
+    shard, without which none can be kept in a cache."""
 
     name: str
     shards: tuple[str, ...]  # Arrow IPC files with a column tokens: large_list<uint16|uint32>
@@ -38,6 +46,7 @@ class TokenFiles:
     index: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
     places: int = 0
+    entries: tuple[Entry, ...] = ()
 
     def counted(self, layout: Layout) -> "TokenFiles":
         """With what an index would say."""
@@ -54,10 +63,10 @@ class TokenFiles:
     def source(self) -> Source:
         return Source(self.name, self.rows, self.digest)
 
-    def shard(self, number: int, layout: Layout) -> Shard:
-        """One shard, mapped, with its rows."""
-        tokens, offsets = mapped(self.shards[number])
-        starts = _index(self.index[number]) if self.index else _cut(self.shards[number], layout)[0]
+    def shard(self, number: int, layout: Layout, path: str | None = None) -> Shard:
+        """One shard, mapped where it lies or at another path, with its rows."""
+        tokens, offsets = mapped(path or self.shards[number])
+        starts = _index(self.index[number]) if self.index else counted(offsets, layout)[0]
         return Shard(tokens, offsets, starts)
 
 
@@ -119,38 +128,76 @@ class _Cut:
             raise
 
 
-def files_of(tokens: Dataset, index: Dataset | None = None) -> tuple[TokenFiles, ...]:
-    """The sources of a dataset of token shards, one an origin; a shard holds one origin."""
+def files_of(tokens: Dataset, index: Dataset | None = None, suffix: str = "") -> tuple[TokenFiles, ...]:
+    """The sources of a dataset of token shards, one an origin (its name with a suffix); a shard holds one origin."""
     found = []
     for origin, (first, count) in sorted(tokens.about["origins"].items()):
         names = [name for name in tokens.names if first <= int(name.rsplit("-", 1)[1]) < first + count]
         cut = [index.shard(name) for name in names] if index else []
         found.append(
             TokenFiles(
-                origin,
+                origin + suffix,
                 tuple(tokens.path(name) for name in names),
                 tokens.digest,
                 tuple(index.at(shard) for shard in cut) if index else (),
                 tuple(shard.counts["rows"] for shard in cut),
                 sum(shard.counts["places"] for shard in cut),
+                tuple(Entry(tokens.path(name), tokens.shard(name).size, tokens.shard(name).digest) for name in names),
             )
         )
     return tuple(found)
 
 
 class Opened:
-    """(source, shard) -> its mapped arrays, for a `Stream`; the last MAPPED of them stay mapped."""
+    """(source, shard, position) -> its mapped arrays, for a `Stream`; the last few used stay mapped."""
 
-    def __init__(self, files: Sequence[TokenFiles], layout: Layout) -> None:
-        self.files, self.layout = tuple(files), layout
+    def __init__(self, files: Sequence[TokenFiles], layout: Layout, cache: Cache | None = None) -> None:
+        self.files, self.layout, self.cache = tuple(files), layout, cache
+        self._first = np.cumsum([0, *(len(one.shards) for one in files)]).tolist()
         self._kept: OrderedDict[tuple[int, int], Shard] = OrderedDict()
 
-    def __call__(self, source: int, shard: int) -> Shard:
-        found = self._kept.pop((source, shard), None) or self.files[source].shard(shard, self.layout)
+    def __call__(self, source: int, shard: int, position: int) -> Shard:
+        path = self.cache and str(self.cache.path(self._first[source] + shard, position))
+        found = self._kept.pop((source, shard), None) or self.files[source].shard(shard, self.layout, path)
         self._kept[source, shard] = found
         while len(self._kept) > MAPPED:
             self._kept.popitem(last=False)
         return found
+
+
+def future(files: Sequence[TokenFiles], plan: Plan, last: int) -> Future:
+    """From a position, the uses of the sources' shards up to position `last`, as a cache numbers files."""
+    before = np.cumsum([0, *(len(one.shards) for one in files)]).tolist()
+
+    def uses(position: int) -> Iterator[tuple[int, int, int]]:
+        return ((use.first, before[use.source] + use.shard, use.last) for use in plan.uses(position, last))
+
+    return uses
+
+
+def cache_of(files: Sequence[TokenFiles], wish: str) -> Cache | None:
+    """A cache for shards that lie elsewhere; None where all lie on this machine. `wish`: FOLDER=SIZE, or either."""
+    entries = [entry for one in files for entry in one.entries]
+    far = sum(entry.size for entry in entries if store.local(entry.uri) is None)
+    if not far:
+        return None
+    folder, _, size = wish.rpartition("=") if "=" in wish else (wish, "", "")
+    path = Path(folder).expanduser() if folder else home() / "tokens"
+    path.mkdir(parents=True, exist_ok=True)
+    return Cache(path, size_of(size) if size else min(far, shutil.disk_usage(path).free // 2), entries)
+
+
+def size_of(text: str) -> int:
+    """Bytes as people write them.
+
+    >>> size_of("40GB"), size_of("1.5TB"), size_of("300 MB")
+    (40000000000, 1500000000000, 300000000)
+    """
+    found = re.fullmatch(r"\s*([\d.]+)\s*([kMGT]?)B?\s*", text)
+    try:
+        return int(float(found[1]) * 1000 ** " kMGT".index(found[2] or " "))  # type: ignore[index]
+    except (TypeError, ValueError):
+        raise ValueError(f"{text!r} is no size of a cache; write it as 40GB or 800MB") from None
 
 
 def mean_places(files: Sequence[TokenFiles], weights: Mapping[str, int]) -> float:

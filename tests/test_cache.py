@@ -1,11 +1,13 @@
 """The node's cache of shards: what comes, what goes, and what is refused. Elsewhere is a folder (`tests/twin`)."""
 
+import errno
 import functools
 import hashlib
 import itertools
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -786,3 +788,34 @@ def test_the_speed_of_a_store_is_measured_on_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "far" / "0.arrow").unlink()
     with pytest.raises((ValueError, FileNotFoundError)):
         fetch.speed(files[0])
+
+
+def test_a_folder_that_goes_away_is_named(tmp_path: Path) -> None:
+    files = remote(tmp_path / "far", [SIZE] * 2)
+    near = tmp_path / "near"
+    with Cache(near, SIZE, files) as cache:
+        cache.plan(planned(one_by_one([0, 1])))
+        assert intact(cache.path(0, 0))
+        shutil.rmtree(near)
+        with pytest.raises(ValueError, match=r"cannot keep files under .*near \(No such file or directory\)"):
+            cache.path(1, 10)
+
+
+def test_a_write_that_fails_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(out: int, body: memoryview, at: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    files = remote(tmp_path / "far", [SIZE])
+    monkeypatch.setattr(fetch.os, "pwrite", full)
+    with Cache(tmp_path / "near", SIZE, files) as cache:
+        monkeypatch.setattr(cache.folder, "tell", lambda *_: None)
+        cache.plan(planned(one_by_one([0])))
+        with pytest.raises(ValueError, match=r"cannot write the URI .*near' \(No space left on device\)"):
+            cache.path(0, 0)
+        assert cache.told.retries == 0
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"cannot write the URI .*file/near"):
+        Cache(tmp_path / "file" / "near", SIZE, remote(tmp_path / "far", [SIZE]))

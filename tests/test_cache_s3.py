@@ -138,8 +138,6 @@ def proxy(moto: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_RETRY_MODE": "standard",
-            "AWS_MAX_ATTEMPTS": "2",
         }.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(fetch, "RANGE", RANGE)
@@ -193,15 +191,24 @@ def test_a_dataset_in_s3_is_mapped_here(proxy: Proxy, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["500", "503", "cut", "truncate"])
 def test_what_fails_for_a_while_is_tried_again(fault: str, proxy: Proxy, tmp_path: Path) -> None:
-    """Twelve failures in a row are more than the client below (three tries a request) gets over by itself."""
     files = put(3)
     proxy.faults = [fault] * 12
     with Cache(tmp_path / "near", 10 * SIZE, files, streams=2) as cache:
         read(cache, files)
-        assert cache.told.retries >= 1
         assert cache.told.bytes == sum(entry.size for entry in files)
     assert [told for _, told in proxy.gets].count(fault) == 12
     assert not list((tmp_path / "near").glob("*.part"))
+
+
+@pytest.mark.slow
+def test_what_fails_longer_than_the_client_has_patience_is_tried_again(proxy: Proxy, tmp_path: Path) -> None:
+    """The client that pyarrow brings repeats a request by itself, for some seconds."""
+    files = put(1)
+    proxy.faults = ["503"] * 40
+    with Cache(tmp_path / "near", 10 * SIZE, files, streams=1) as cache:
+        read(cache, files)
+        assert cache.told.retries >= 1
+    assert [told for _, told in proxy.gets].count("503") == 40
 
 
 def test_faults_at_random(proxy: Proxy, tmp_path: Path) -> None:
@@ -239,8 +246,11 @@ def test_a_store_that_lies_is_refused(proxy: Proxy, tmp_path: Path) -> None:
         assert not whole(tmp_path / "near")
 
 
-@pytest.mark.parametrize("fault", ["500", "403"])
-def test_what_fails_for_good_is_named(fault: str, proxy: Proxy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", [pytest.param("500", marks=pytest.mark.slow), "403"])
+def test_what_fails_for_good_is_named(
+    fault: str, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "PAUSES", (0.01,))
     files = put(1)
     proxy.always = fault
     with Cache(tmp_path / "near", 10 * SIZE, files) as cache:

@@ -27,7 +27,10 @@ SURFACE = {
     "logs": {"job", "address", "follow"},
     "stop": {"job", "address"},
     "report": {"root", "out"},
-    "why": {"what", "root"},
+    "why": {"what", "root", "step", "model"},
+    "stream": {
+        "where", "length", "row", "batch", "tokens", "window", "seed", "weights", "rate", "bandwidth", "cache", "as_json",
+    },
     "replay": {"root", "sets", "examples", "run_name", "as_json"},
     "verify": {"root"},
     "vocabulary": {"what", "files", "to", "framed", "as_json"},

@@ -32,7 +32,7 @@ def streamed(texts, length, rate):
     shard = Shard(np.concatenate(texts).astype(np.uint16), offsets, cut(offsets, layout))
     source = Source("toy", (len(shard.starts) - 1,))
     plan = Plan(1, (source,), (Stretch(0, (("toy", 1),)),), ((0, 1),))
-    stream = Stream(plan, layout, Hiding(50, IDS, 1, rate), lambda source, number: shard)
+    stream = Stream(plan, layout, Hiding(50, IDS, 1, rate), lambda source, number, position: shard)
     found = plan.places(np.arange(source.size))
     found.row.sort()
     return stream, found

@@ -81,7 +81,7 @@ def streamed(batch=5, window=2, **other):
     sources = tuple(Source(name, tuple(len(s.starts) - 1 for s in each)) for name, each in held.items())
     plan = Plan(3, sources, (Stretch(0, weights_of(sources)),), ((0, batch),), window, **other)
     named = list(held.values())
-    return Stream(plan, LAYOUT, Hiding(500, IDS, 7, 0.3), lambda source, shard: named[source][shard]), named
+    return Stream(plan, LAYOUT, Hiding(500, IDS, 7, 0.3), lambda source, shard, position: named[source][shard]), named
 
 
 def whole(stream, step, world=1):

@@ -77,7 +77,7 @@ def test_what_was_asked_before_and_in_which_thread_does_not_matter(path: str) ->
     calm = Predictor(model)(texts, 2)
     small = Predictor(model)
     own = small._memory()  # so little memory that it is emptied again and again
-    own.learnt = (np.zeros(256, np.uint64), np.zeros((256, 2), np.int32), np.zeros(256, np.uint32), own.learnt[3])
+    own.learnt = (np.zeros((256, 2), np.uint64), *own.learnt[1:])
     for _ in range(2):
         assert (small(texts, 2).labels == calm.labels).all()
     shared = Predictor(model)

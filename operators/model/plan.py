@@ -18,28 +18,28 @@ import heapq
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tundish.operators.model.mixture import Mixture
-from tundish.operators.model.order import keyed, shuffled, unshuffled
+from tundish.operators.model.tour import Source, Tour, tour
 
-SHARDS, ROWS, NAME = 1, 2, 3  # three streams of keys
 PARTS = 1_000_000  # given shares are read as so many parts
 
 
 class Places(NamedTuple):
     """Rows of a training, each array (n,) int64; `source` counts in the plan's order, `row` in its shard."""
 
+    position: np.ndarray
     source: np.ndarray
     epoch: np.ndarray
     shard: np.ndarray
     row: np.ndarray
 
     def __len__(self) -> int:  # type: ignore[override]
-        return len(self.source)
+        return len(self.position)
 
     def slice(self, first: int, last: int) -> "Places":
         return Places(*(column[first:last] for column in tuple(self)))
@@ -52,24 +52,6 @@ class Use(NamedTuple):
     last: int
     source: int
     shard: int
-
-
-@dataclass(frozen=True)
-class Source:
-    """`rows`: of every shard. `digest` names the shards' content: a plan is only replayed on the same."""
-
-    name: str
-    rows: tuple[int, ...]
-    digest: str = ""
-
-    @cached_property
-    def size(self) -> int:
-        return sum(self.rows)
-
-    @cached_property
-    def before(self) -> np.ndarray:
-        """Rows before each shard, (shards,) int64: with the row in its shard the number that its masks go by."""
-        return np.cumsum([0, *self.rows[:-1]])
 
 
 @dataclass(frozen=True)
@@ -137,7 +119,7 @@ class Plan:
 
     def places(self, positions: np.ndarray) -> Places:
         """Where the rows at these positions (n,) lie."""
-        found = Places(*(np.empty(len(positions), np.int64) for _ in Places._fields))
+        found = Places(positions, *(np.empty(len(positions), np.int64) for _ in Places._fields[1:]))
         which = np.searchsorted([stretch.first for stretch in self.stretches], positions, "right") - 1
         for number in np.unique(which):
             stretch, mixture, bases = self._legs[number]
@@ -169,25 +151,15 @@ class Plan:
         return legs
 
     def _rows(self, index: int, cursors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        source = self.sources[index]
-        epochs, within = np.divmod(cursors, source.size)
+        epochs, within = np.divmod(cursors, self.sources[index].size)
         shards, rows = np.empty_like(within), np.empty_like(within)
         for epoch in np.unique(epochs):
-            tour = self._tour(index, int(epoch))
             here = np.flatnonzero(epochs == epoch)
-            windows = np.searchsorted(tour.ends, within[here], "right")
-            for window in np.unique(windows):
-                mine = here[windows == window]
-                first, last = tour.bounds(window)
-                key = keyed(tour.key, ROWS, int(window))
-                landed = first + shuffled(within[mine] - first, size=last - first, key=key)
-                slot = np.searchsorted(tour.starts, landed, "right") - 1
-                shards[mine], rows[mine] = tour.order[slot], landed - tour.starts[slot]
+            shards[here], rows[here] = self._tour(index, int(epoch)).rows(within[here])
         return epochs, shards, rows
 
-    def _tour(self, index: int, epoch: int) -> "Tour":
-        source = self.sources[index]
-        return _tour(source, keyed(self.seed, name_key(source.name), epoch), self.window or len(source.rows))
+    def _tour(self, index: int, epoch: int) -> Tour:
+        return tour(self.sources[index], self.seed, epoch, self.window)
 
     # which steps saw a row
 
@@ -205,19 +177,11 @@ class Plan:
             length = min([end, *following]) - stretch.first
             first, last = bases[source], bases[source] + mixture.counts(length)[side]
             for epoch in range(first // size, -(-last // size)):
-                cursor = epoch * size + self._cursor(source, epoch, shard, row)
+                cursor = epoch * size + self._tour(source, epoch).place(shard, row)
                 if first <= cursor < last:
                     place = int(mixture.place(side, np.array([cursor - first]))[0])
                     found += self._step_at(stretch.first + place)
         return [step for step in sorted(found) if step < until]
-
-    def _cursor(self, index: int, epoch: int, shard: int, row: int) -> int:
-        """The place of a row in an epoch of its source."""
-        tour = self._tour(index, epoch)
-        landed = int(tour.starts[np.flatnonzero(tour.order == shard)[0]]) + row
-        window = int(np.searchsorted(tour.ends, landed, "right"))
-        first, last = tour.bounds(window)
-        return first + unshuffled(landed - first, size=last - first, key=keyed(tour.key, ROWS, window))
 
     def _step_at(self, position: int) -> list[int]:
         consumed = position
@@ -230,6 +194,21 @@ class Plan:
             if consumed >= before or not number:
                 return [step + (consumed - before) // rows]
         raise AssertionError("a plan has a batch at step 0")
+
+    # how it goes on
+
+    def cursors(self, position: int) -> list[int]:
+        """How many rows of every source come before a position."""
+        stretch, mixture, bases = [leg for leg in self._legs if leg[0].first <= position][-1]
+        found = list(bases)
+        for (name, _), count in zip(stretch.weights, mixture.counts(position - stretch.first), strict=True):
+            found[self._index[name]] += count
+        return found
+
+    def runs_out(self) -> int:
+        """The position at which the last stretch has given as many rows as its weights sum to."""
+        last = self.stretches[-1]
+        return last.first + sum(weight for _, weight in last.weights)
 
     # which shards are used when
 
@@ -255,15 +234,11 @@ class Plan:
         cursor, end = (base + mixture.counts(place - stretch.first)[side] for place in between)
         while cursor < end:
             epoch, within = divmod(cursor, size)
-            tour = self._tour(index, epoch)
-            window = int(np.searchsorted(tour.ends, within, "right"))
-            begins, stops = (epoch * size + bound for bound in tour.bounds(window))
-            behind = min(end, stops)
+            shards, stops = self._tour(index, epoch).around(within)
+            behind = min(end, epoch * size + stops)
             places = mixture.place(side, np.array([cursor - base, behind - 1 - base])) + stretch.first
-            slots = (tour.starts >= begins - epoch * size) & (tour.starts < stops - epoch * size)
-            for shard in sorted(tour.order[slots].tolist()):
-                if self.sources[index].rows[shard]:
-                    yield Use(int(places[0]), int(places[1]), index, shard)
+            for shard in shards:
+                yield Use(int(places[0]), int(places[1]), index, shard)
             cursor = behind
 
     # as it is written down
@@ -300,31 +275,16 @@ class Plan:
         return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()
 
 
-class Tour(NamedTuple):
-    """One epoch of a source: its shards in the order in which they come, and where windows of them end."""
-
-    order: np.ndarray  # (shards,) numbers of shards
-    starts: np.ndarray  # (shards,) rows before each in this order
-    ends: np.ndarray  # (windows,) rows before the end of each window
-    key: int
-
-    def bounds(self, window: int) -> tuple[int, int]:
-        return int(self.ends[window - 1]) if window else 0, int(self.ends[window])
-
-
-@lru_cache(maxsize=64)
-def _tour(source: Source, key: int, window: int) -> Tour:
-    size = len(source.rows)
-    order = shuffled(np.arange(size), size=size, key=keyed(key, SHARDS))
-    ends = np.cumsum(np.asarray(source.rows, np.int64)[order])
-    marks = np.append(np.arange(window - 1, size - 1, window), size - 1)
-    return Tour(order, np.concatenate([[0], ends[:-1]]), ends[marks], key)
-
-
-@lru_cache(maxsize=4096)
-def name_key(name: str) -> int:
-    """A 64-bit key of a source's name."""
-    return keyed(NAME, int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
+def onward(plan: Plan, position: int, fresh: Sequence[Source] = ()) -> Plan:
+    """The plan with further sources, and a stretch from `position` on in which those that were seen least often are
+    seen until none is behind: each weighs what it owes, so all are done together (`runs_out`)."""
+    cursors = plan.cursors(position)
+    sources = (*plan.sources, *fresh)
+    known = [(s, c) for s, c in zip(sources, [*cursors, *(0 for _ in fresh)], strict=True) if s.size]
+    turn = min(cursor // source.size for source, cursor in known)
+    owed = tuple((s.name, s.size * (turn + 1) - c) for s, c in known if c // s.size == turn)
+    kept = tuple(stretch for stretch in plan.stretches if stretch.first < position)
+    return replace(plan, sources=sources, stretches=(*kept, Stretch(position, owed)))
 
 
 def weights_of(sources: Sequence[Source], shares: Mapping[str, float] | None = None) -> tuple[tuple[str, int], ...]:

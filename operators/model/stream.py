@@ -19,12 +19,13 @@ import numpy as np
 
 from tundish.operators.model import kernels
 from tundish.operators.model.order import keyed, mixed
-from tundish.operators.model.plan import Places, Plan, name_key
+from tundish.operators.model.plan import Places, Plan
 from tundish.operators.model.rows import Filled, Frame, Layout, Shard, fill
+from tundish.operators.model.tour import name_key
 
 CHOOSE, DRAW = 1, 2  # two streams of numbers per place; masking draws from the same
 
-Open = Callable[[int, int], Shard]  # (source, shard), as the plan numbers them
+Open = Callable[[int, int, int], Shard]  # (source, shard) as the plan numbers them, and a position at which it is read
 T = TypeVar("T")
 AT_ONCE = 4096  # rows whose places are worked out together
 
@@ -175,8 +176,9 @@ class Stream:
     def filled(self, places: Places) -> Filled:
         """The rows at these places, with their tokens."""
         numbers = places.source << 32 | places.shard
-        distinct, which = np.unique(numbers, return_inverse=True)
-        shards = [self._shard(int(number) >> 32, int(number) & 0xFFFFFFFF) for number in distinct]
+        distinct, at, which = np.unique(numbers, return_index=True, return_inverse=True)
+        places_ = zip(distinct.tolist(), places.position[at].tolist(), strict=True)
+        shards = [self._shard(number >> 32, number & 0xFFFFFFFF, position) for number, position in places_]
         return fill(shards, which, places.row, self.layout, self.hiding.frame)
 
     def keys(self, places: Places) -> np.ndarray:
@@ -188,8 +190,8 @@ class Stream:
             found[here] = mixed(rows ^ np.uint64(name_key(source.name)))
         return found
 
-    def _shard(self, source: int, number: int) -> Shard:
-        shard, counted = self.open(source, number), self.plan.sources[source].rows[number]
+    def _shard(self, source: int, number: int, position: int) -> Shard:
+        shard, counted = self.open(source, number, position), self.plan.sources[source].rows[number]
         if len(shard.starts) - 1 != counted:
             raise ValueError(
                 f"shard {number} of {self.plan.sources[source].name!r} has {len(shard.starts) - 1} rows and the plan "

@@ -32,6 +32,7 @@ from tundish.operators.text.sentencepiece_file import (
 
 PLACES, BYTES, IDS = 1 << 19, 1 << 22, 1 << 20  # of the table of chunks
 ROOM = 1 << 17  # bytes of a normal form there is room for from the start
+TOLERANCE = 1e-2  # of the sums of scores of two ways that are equally good
 PENALTY = np.float32(10)  # what an unknown character is below the worst piece
 
 
@@ -104,13 +105,19 @@ class Encoder:
         own.work, own.wide = (merging, seeking), np.empty((2, few), np.float64)
 
     def _test(self) -> None:
-        """The texts that came with the model, if any did, must give the pieces that came with them."""
+        """The texts that came with the model, if any did, must give the pieces that came with them; a unigram model's
+        as good ones, for SentencePiece has not always taken the same among equals."""
         samples = self.model.samples
         found = self(pa.array([text for text, _ in samples], pa.large_string())).to_pylist()
         numbers = {piece.decode(): number for number, piece in enumerate(self.model.pieces)}
+        scores, penalty = self._tables[1][2], self._tables[1][4]
         for (text, pieces), ids in zip(samples, found, strict=True):
             said = [numbers.get(piece, self.model.unknown) for piece in pieces.split(" ") if piece]
-            if said != ids:
+            sums = [
+                sum(float(penalty if one == self.model.unknown else scores[one]) for one in way) for way in (said, ids)
+            ]
+            level = self.model.kind == "unigram" and abs(sums[0] - sums[1]) < TOLERANCE
+            if said != ids and not level:
                 raise ValueError(
                     f"the model fails its own test: {text[:60]!r} becomes {ids[:9]}, not {said[:9]}; "
                     "give the file as SentencePiece wrote it"

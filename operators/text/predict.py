@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from tundish.operators.text.fasttext_file import Model
 from tundish.operators.text.kernels.fasttext import labelled
+from tundish.operators.text.kernels.machine import PAD, padded, sealed
 
 PLACES, ROWS = 1 << 19, 1 << 22  # of the memory of words: those of a million pages of one language, and more
 
@@ -38,8 +39,10 @@ class Predictor:
     def __call__(self, texts: pa.LargeStringArray, k: int = 1) -> Found:
         """The k most likely labels of each text; none for a null or blank one."""
         model, own = self.model, self._memory()
-        offsets = np.frombuffer(texts.buffers()[1], np.int64, len(texts) + 1, 8 * texts.offset)
-        data = np.frombuffer(texts.buffers()[2] or b"\0", np.uint8)
+        offsets = sealed(np.frombuffer(texts.buffers()[1], np.int64, len(texts) + 1, 8 * texts.offset))
+        data = sealed(np.frombuffer(texts.buffers()[2] or b"", np.uint8))
+        if int(offsets[-1]) + PAD > len(data):  # kernels read a little further
+            data, offsets = padded(data, int(offsets[0]), int(offsets[-1])), sealed(offsets - offsets[0])
         longest = int(np.diff(offsets).max(initial=0))
         k = min(k, len(model.labels))
         made = Found(np.empty((len(texts), k), np.int32), np.zeros((len(texts), k), np.float32))
@@ -57,8 +60,8 @@ class Predictor:
     def _memory(self) -> threading.local:
         own = self._own
         if not hasattr(own, "learnt"):
-            spans, hashes = np.zeros((PLACES, 2), np.int32), np.zeros(PLACES, np.uint32)
-            own.learnt = (np.zeros(PLACES, np.uint64), spans, hashes, np.empty(ROWS, np.int32))
+            hashes = np.zeros(PLACES if self.model.ngrams > 1 else 1, np.uint32)
+            own.learnt = (np.zeros((PLACES, 2), np.uint64), hashes, np.empty(ROWS, np.int32))
             own.state = np.zeros(2, np.int64)
             own.hidden = np.zeros(self.model.vectors.shape[1], np.float32)
             size = 2 * len(self.model.labels) + 2

@@ -4,18 +4,20 @@ A text is the bag of its words (runs between fastText's white space), their n-gr
 rows of all of them are added in fastText's order, in its precision, so that the sum is the same float32 for float32.
 The rows of a word are looked up once and remembered (`keys` to `pool`): what costs is adding them.
 
-Promises: no GIL; state is the caller's, so that each thread has its own. A word of a text that is `</s>` or begins with
+Promises: no GIL; state is the caller's, so that each thread has its own; up to 8 bytes behind a text are read. A word of a text that is `</s>` or begins with
 `__label__` is fastText's own and no word. Refuses nothing.
 """
 
 import numpy as np
 
-from tundish.operators.text.kernels.machine import I64, U64, inner, kernel
+from tundish.operators.text.kernels.machine import I64, U64, hashed, inner, kernel
 
 OFF = -1  # a bucket without a row
 FNV, PRIME = np.uint32(2166136261), np.uint32(16777619)
 WORD_GRAM = np.uint64(116049371)
 LONG = 1024  # bytes of a word that is remembered
+COUNT, MOST = np.uint64(24), np.uint64((1 << 24) - 1)  # bits that hold how many rows a word has
+NAMED = np.uint64(0xFFFFFFFFFFFFFFFF)  # in their place: a label is no word
 TINY = 1e-5  # added to a likelihood before its logarithm, as in fastText
 F32, U32 = np.float32, np.uint32
 EOS_HASH = np.uint32(3617362777)  # of "</s>"
@@ -157,35 +159,35 @@ def summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, 
     """The rows of a text added up in `hidden`, divided by their number, which is returned.
 
     `known`: text, bounds and table of the model's words. `sizes`: shortest and longest n-gram of characters, buckets,
-    longest run of words. `learnt`: by place, the key of a word, its first and last row in the pool, its hash; and the
-    pool. `state`: words remembered, rows in the pool. `runs`: room for the hashes of the words of a text.
+    longest run of words. `learnt`: by place, the key of a word, and its first row in the pool above the number of its
+    rows, side by side in one line of the cache; its hash; and the pool. `state`: words remembered, rows in the pool.
+    `runs`: room for the hashes of the words of a text.
     """
     text, bounds, table = known
-    memory, spans, hashes, pool = learnt
-    mask, first, longest = U64(memory.size - 1), I64(bounds.size - 1), sizes[3]
+    memory, hashes, pool = learnt
+    places = I64(memory.shape[0])
+    mask, first, longest = U64(places - 1), I64(bounds.size - 1), sizes[3]
     hidden[:] = F32(0)
     count, words, at = I64(0), I64(0), start
     while at < end:
         while at < end and _white(data[at]):
             at += 1
-        begin, key = at, U64(0xCBF29CE484222325)
+        begin = at
         while at < end and not _white(data[at]):
-            key = (key ^ U64(data[at])) * U64(0x9FB21C651E98DF25)
-            key ^= key >> U64(29)
             at += 1
         if at == begin:
             break
-        key |= U64(1)
+        key = hashed(data, begin, at - begin)
         place = (key >> U64(17)) & mask
-        while memory[place] != 0 and memory[place] != key:
+        while memory[place, 0] != 0 and memory[place, 0] != key:
             place = (place + U64(1)) & mask
-        if memory[place] == 0:
+        if memory[place, 0] == 0:
             code = FNV
             for byte in range(begin, at):
                 code = _hashed(code, data[byte])
             low, lasting = I64(state[1]), at - begin <= LONG
-            if 2 * state[0] >= memory.size or low + (min(at - begin, I64(LONG)) + 3) * (sizes[1] + 1) > pool.size:
-                memory[:] = U64(0)  # what is remembered is forgotten; what is added up stays
+            if 2 * state[0] >= places or low + (min(at - begin, I64(LONG)) + 3) * (sizes[1] + 1) > pool.size:
+                memory[:, 0] = U64(0)  # what is remembered is forgotten; what is added up stays
                 state[:] = 0
                 low, place = I64(0), (key >> U64(17)) & mask
             used = low
@@ -212,12 +214,16 @@ def summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, 
                     runs[words] = code
                     words += 1
                 continue
-            memory[place], hashes[place] = key, code
-            spans[place, 0], spans[place, 1] = low, used
+            memory[place, 0] = key
+            memory[place, 1] = NAMED if low < 0 else U64(low) << COUNT | U64(used - low)
+            if longest > 1:
+                hashes[place] = code
             state[0], state[1] = state[0] + 1, used
-        low, high = I64(spans[place, 0]), I64(spans[place, 1])
-        if low < 0:  # a label is no word
+        packed = memory[place, 1]
+        if packed == NAMED:
             continue
+        low = I64(packed >> COUNT)
+        high = low + I64(packed & MOST)
         _added(vectors, pool, low, high, hidden)
         count += high - low
         if longest > 1:

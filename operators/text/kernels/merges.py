@@ -322,9 +322,7 @@ def merged(text, end, model, work, ids):
             elif piece < 0 or piece >= unused.size:
                 piece = unknown
             elif taking_apart and unused[piece]:
-                count = _apart(
-                    piece, starts[one], ids, count, text, lengths, unused, halves, stack, unknown, fallback
-                )
+                count = _apart(piece, starts[one], ids, count, text, lengths, unused, halves, stack, unknown, fallback)
                 continue
             count = put(ids, count, piece, text, starts[one], starts[one + 1], unknown, fallback)
         at = stop

@@ -1,0 +1,177 @@
+"""A forgetting that is killed, wherever: the root is as it was or on its way, and is brought to its end by saying so.
+
+Every deed that changes the disk (a file published, moved or removed) is counted, and the process ends at each of them.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import forget_root as made
+from tests.forget_root import HERON, holding, rows, secret
+from tests.test_forget import BESIDE, HELD, ROW, address, because
+from tests.toys import digests
+from tundish.cluster import store
+from tundish.pipeline.forget import forget
+from tundish.pipeline.plan import plan
+from tundish.pipeline.run import run
+from tundish.pipeline.verify import verify
+from tundish.stages.forget_swap import FOLDER, READY, asked
+
+WHAT = [f"{HERON}/page/5", HELD, ROW]
+DEEDS = ("_renamed", "move", "remove")  # of cluster/store: all that changes a name on disk
+
+
+class Killed(BaseException):
+    """Nothing after it is done."""
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
+    folder = tmp_path_factory.mktemp("killed")
+    made.sources(folder)
+    goal = made.corpus(folder)
+    with made.web() as site:
+        made.go(goal, folder / "root", site)
+        yield folder / "root", goal
+
+
+def counted(patch: pytest.MonkeyPatch, last: int) -> list[str]:
+    """Let only so many deeds be done; gives those that were."""
+    done: list[str] = []
+
+    def watched(name: str, deed: Any) -> Any:
+        def once(*given: Any) -> Any:
+            if len(done) >= last:
+                raise Killed
+            done.append(name)
+            return deed(*given)
+
+        return once
+
+    for name in DEEDS:
+        patch.setattr(store, name, watched(name, getattr(store, name)))
+    return done
+
+
+def whole(root: Path) -> dict[str, Any]:
+    """What a root holds, but for clocks: rows of every dataset by name."""
+    return {name: rows(root, address(root, name)) for name in (*BESIDE, "read", "gather")}
+
+
+def test_it_is_brought_to_its_end_from_every_deed(begun: tuple[Path, Any], tmp_path: Path) -> None:
+    origin, goal = begun
+    shutil.copytree(origin, tmp_path / "undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        deeds = counted(patch, 10**9)
+        forget(str(tmp_path / "undisturbed"), WHAT)
+    wanted, before, states = whole(tmp_path / "undisturbed"), whole(origin), set()
+    assert len(deeds) > 50
+    for last in range(len(deeds)):
+        root = tmp_path / "root"
+        shutil.copytree(origin, root)
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+            counted(patch, last)
+            forget(str(root), WHAT)
+        settled, waits = (root / FOLDER / READY).exists(), asked(str(root)) is not None
+        states.add((settled, waits))
+        if not settled and waits:
+            assert whole(root) == before, "nothing has changed before all was laid"
+        if waits:
+            with pytest.raises(ValueError, match="was interrupted"):
+                run(goal, None, str(root))  # type: ignore[arg-type]
+            assert any("was interrupted" in said for said in verify(str(root)))
+            forget(str(root), [])
+        elif holding(root, secret(WHAT[0])):  # not even asked for
+            forget(str(root), WHAT)
+        assert verify(str(root)) == [], last
+        assert because(goal, root) == {}, last
+        assert whole(root) == wanted, last
+        assert all(holding(root, secret(url)) == [] for url in WHAT), last
+        assert len((root / "forgotten").read_text().splitlines()) == 1
+        shutil.rmtree(root)
+    assert states == {(False, False), (False, True), (True, True)} | (states & {(True, False)})
+
+
+KILLED = """
+import os, sys
+from tests.test_forget_crash import DEEDS, WHAT
+from tundish.cluster import store
+from tundish.pipeline.forget import forget
+left = int(sys.argv[2])
+def dying(deed):
+    def once(*given):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), 9)
+        return deed(*given)
+    return once
+for name in DEEDS:
+    setattr(store, name, dying(getattr(store, name)))
+forget(sys.argv[1], WHAT)
+"""
+
+
+@pytest.mark.parametrize("last", [5, 30, 60])
+def test_a_process_that_dies_leaves_what_another_finishes(last: int, begun: tuple[Path, Any], tmp_path: Path) -> None:
+    origin, goal = begun
+    root = tmp_path / "root"
+    shutil.copytree(origin, root)
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(root), str(last)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        capture_output=True,
+        timeout=300,
+    )
+    assert ended.returncode == -9, ended.stderr.decode()
+    forget(str(root), [])
+    assert verify(str(root)) == []
+    assert not [step for step in plan(goal, str(root)) if not step.current]
+    assert all(holding(root, secret(url)) == [] for url in WHAT)
+    assert not (root / FOLDER).exists()
+
+
+def test_another_forgetting_finishes_the_one_before(begun: tuple[Path, Any], tmp_path: Path) -> None:
+    origin, goal = begun
+    root = tmp_path / "root"
+    shutil.copytree(origin, root)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        counted(patch, 12)
+        forget(str(root), WHAT)
+    assert asked(str(root)) is not None
+    forget(str(root), [f"{HERON}/page/6"])
+    assert all(holding(root, secret(url)) == [] for url in (*WHAT, f"{HERON}/page/6"))
+    assert len((root / "forgotten").read_text().splitlines()) == 2
+    assert (verify(str(root)), because(goal, root)) == ([], {})
+
+
+def test_a_full_disk_leaves_the_root_as_it_was(
+    begun: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin, _ = begun
+    root = tmp_path / "root"
+    shutil.copytree(origin, root)
+    before = {name: one for name, one in digests(str(root)).items() if not name.startswith((".forgetting", "lease"))}
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "require_space", _full)
+        with pytest.raises(ValueError, match="only 0.0 GB are free"):
+            forget(str(root), WHAT)
+    now = {name: one for name, one in digests(str(root)).items() if not name.startswith((".forgetting", "lease"))}
+    assert now == before
+    if asked(str(root)) is None:
+        forget(str(root), WHAT)
+    else:
+        forget(str(root), [])
+    assert all(holding(root, secret(url)) == [] for url in WHAT)
+
+
+def _full(folder: Path) -> None:
+    if "new" in folder.parts:
+        raise ValueError(f"only 0.0 GB are free under {folder}; make room and run again")
