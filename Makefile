@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCH := .venv-bench
 NAME ?= judge
+OWN := $(wildcard benchmarks/requirements-$(NAME).txt)
+BENCH := .venv-bench$(if $(OWN),-$(NAME))
 JOBS ?= 2
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PIP := $(BIN)/python $(INSTALL)
@@ -32,12 +33,16 @@ test-slow: $(READY)  ## the checks that take minutes
 check: $(READY)  ## style and floors alone
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
-$(BENCH)/.ready: pyproject.toml constraints.txt benchmarks/requirements.txt
+$(BENCH)/.ready: pyproject.toml constraints.txt $(or $(OWN),benchmarks/requirements.txt)
 	$(PYTHON) -m venv $(BENCH)
 	@echo "installing what is measured against (about 3 GB; some minutes the first time) ..."
 	$(BENCH)/bin/python $(INSTALL) torch==2.13.0
+ifeq ($(OWN),)
 	$(BENCH)/bin/python $(INSTALL) --editable .
 	$(BENCH)/bin/python $(INSTALL) --requirement benchmarks/requirements.txt
+else
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable . --requirement $(OWN)
+endif
 	$(BENCH)/bin/python -m tundish.pipeline.setup
 	@touch $(BENCH)/.ready
 
@@ -45,4 +50,4 @@ bench: $(BENCH)/.ready  ## a race against other systems: make bench NAME=judge A
 	OMP_NUM_THREADS=1 $(BENCH)/bin/python benchmarks/$(NAME).py $(ARGS)
 
 clean:  ## remove what make made
-	rm -rf $(VENV) $(BENCH) build .demo
+	rm -rf $(VENV) .venv-bench* build .demo

@@ -8,7 +8,8 @@ packs while it reads and keeps documents apart; the others are given the rows al
 so that they have less to do, and hide by the same few lines of torch (as transformers' collator does). All read
 shuffled and in the same process (no workers: it is one core that is measured): MosaicML and datasets through torch's
 DataLoader, as their documents say; datasets once more by `Dataset.iter`, whole batches of rows of one length, which is
-its fastest way and needs rows packed before (`datasets_whole`); each once more without hiding, for what reading alone
+its fastest way and needs rows packed before (`datasets_whole`), and as transformers' example `run_mlm` does, with its
+collator (`datasets_run_mlm`); each once more without hiding, for what reading alone
 costs (`_reading`; ours always hides). A ratio is the median of ours over the median of theirs, of three turns.
 
 Then, ours alone: rows of 16,384 places; padding on the real lengths; a corpus of 10^6 rows against one of 10^9 (4,000
@@ -199,6 +200,37 @@ def datasets(folder: Path, hide: bool = True, whole: bool = False, fixed: bool =
     yield from _counted(Batched(), lambda batch: torch.from_numpy(batch["tokens"].astype(np.int64)), hide)
 
 
+def run_mlm(folder: Path) -> Batches:
+    """As transformers' own example trains a masked LM: three columns of lists, and its collator."""
+    import torch
+    from datasets import Dataset, load_from_disk
+    from tokenizers import Tokenizer, models
+    from torch.utils.data import DataLoader
+    from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
+
+    local = folder / "run-mlm"
+    if not local.exists():
+        rows = packed(sorted(map(str, folder.glob("part-*.arrow"))))[:20_000]
+        ends = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * ROW)
+        columns = {"input_ids": rows.astype(np.int32), "attention_mask": rows > 0, "special_tokens_mask": rows < 5}
+        lists = {
+            name: pa.ListArray.from_arrays(
+                ends, pa.array(each.astype(np.int32 if name == "input_ids" else np.int8).reshape(-1))
+            )
+            for name, each in columns.items()
+        }
+        Dataset(pa.table(lists)).save_to_disk(str(local))
+    words = {**SPECIALS, **{str(number): number for number in range(5, VOCABULARY)}}
+    names = {f"{name[1:-1].lower()}_token": name for name in SPECIALS}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="[UNK]")), **names)
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=RATE)
+    loader = DataLoader(load_from_disk(str(local)), batch_size=BATCH, shuffle=True, collate_fn=collator)  # type: ignore[arg-type]
+    torch.manual_seed(1)
+    while True:
+        for batch in loader:
+            yield int(batch["attention_mask"].sum())
+
+
 def turn(folder: Path, name: str, seconds: float) -> dict[str, float]:
     """Tokens a CPU-second of one loader, after its first batches."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -206,6 +238,7 @@ def turn(folder: Path, name: str, seconds: float) -> dict[str, float]:
         "ours": lambda: ours(folder),
         "ours_16k": lambda: ours(folder, 16 * ROW, BATCH // 16),
         "mosaic": lambda: mosaic(folder),
+        "datasets_run_mlm": lambda: run_mlm(folder),
         "mosaic_reading": lambda: mosaic(folder, hide=False),
         "datasets": lambda: datasets(folder),
         "datasets_reading": lambda: datasets(folder, hide=False),
@@ -286,7 +319,7 @@ def main() -> None:
 
 def race(quick: bool) -> None:
     names = ["ours", "ours_16k", "mosaic", "mosaic_reading", "datasets", "datasets_reading"]
-    names += ["datasets_whole", "datasets_whole_reading"]
+    names += ["datasets_whole", "datasets_whole_reading", "datasets_run_mlm"]
     found: dict[str, list[float]] = {name: [] for name in names}
     left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -328,6 +361,7 @@ def race(quick: bool) -> None:
         "ratio_datasets": ratio("datasets"),
         "ratio_mosaic_reading": ratio("mosaic_reading"),
         "ratio_datasets_reading": ratio("datasets_reading"),
+        "ratio_datasets_run_mlm": ratio("datasets_run_mlm"),
         "ratio_datasets_whole": ratio("datasets_whole"),
         "ratio_datasets_whole_reading": ratio("datasets_whole_reading"),
         "padding_share": round(paddings[ROW], 5),

@@ -29,7 +29,7 @@ from tundish.cluster.fetch import FULL, Download, Entry, Streams
 from tundish.cluster.foresight import Foresight, Future, merged, next_fetch, reach
 from tundish.cluster.shards import Damaged, Dataset
 
-NEAR, FAR = 0.02, 0.25  # seconds between looks for what other processes did: while someone waits, and else
+NEAR, FAR = 0.02, 1.0  # seconds between looks for what other processes did: while someone waits, and else
 
 
 @dataclass
@@ -118,7 +118,7 @@ class Cache:
         moment = found.moment(self._sizes)
         self._check(moment, "files in use at one moment of the plan have")
         with self._changed:
-            self._ahead = reach(self._wish, moment)
+            self._ahead = reach(self._wish, moment, self.capacity)
             self._future = found
             self._failed.clear()
             self._moved()

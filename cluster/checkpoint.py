@@ -72,6 +72,11 @@ def restore(uri: str) -> tuple[int, dict[str, Any]] | None:
     return None
 
 
+def read(uri: str, step: int) -> dict[str, Any] | None:
+    """The state of one step; None where it is not whole."""
+    return _read(_folder(uri, step))
+
+
 def latest(uri: str) -> int | None:
     """Step of the newest whole checkpoint; reads and checks its bytes."""
     found = restore(uri)

@@ -134,10 +134,10 @@ class Foresight:
         return most
 
 
-def reach(ahead: int | None, moment: int) -> int:
-    """How many bytes to look ahead where nobody said: 1 GiB, and never less than is in use at one moment, for files in
-    use together may give way to as many others at once."""
-    return max(AHEAD, moment) if ahead is None else ahead
+def reach(ahead: int | None, moment: int, capacity: int) -> int:
+    """How many bytes to look ahead where nobody said: 1 GiB or a quarter of the room, for all that is fetched ahead
+    leaves less to keep; and never less than is in use at one moment, for files in use together may give way at once."""
+    return max(min(AHEAD, capacity // 4), moment) if ahead is None else ahead
 
 
 def next_fetch(

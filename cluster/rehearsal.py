@@ -74,7 +74,7 @@ def rehearsal(
             f"a cache of {capacity:,} bytes is too small: files in use at one moment of the plan have {moment:,} "
             "bytes; give it at least as much"
         )
-    ahead = reach(ahead, moment)
+    ahead = reach(ahead, moment, capacity)
 
     def run_at(bandwidth: float) -> _Run:
         return _Run(Foresight(ending, names, position), sizes, capacity, ahead, rate, bandwidth, until)
@@ -256,24 +256,34 @@ def _keeping(
 
 def table(found: Rehearsal, capacity: int, bandwidth: float) -> str:
     """For people."""
-    mb, gb = 1e6, 1e9
+    size, large = _unit(found.bytes)
+    rate, fast = min(_unit(found.mean * 10), ("MB", 1e6), key=lambda unit: unit[1])
     waits = "none" if found.first_stall is None else f"after {_time(found.first_stall)}"
-    steady = f"{found.steady / mb:,.1f} MB/s is enough" if found.steady < float("inf") else "no rate is enough"
-    again = found.bytes - found.distinct
+    steady = f"{found.steady / fast:,.1f} {rate}/s is enough" if found.steady < float("inf") else "no rate is enough"
+    again, keeping = (found.bytes - found.distinct) / large, found.keeping / large
     lines = [
-        ("read", f"{found.files:,} files, {found.distinct / gb:,.2f} GB, in {_time(found.seconds)}"),
-        ("fetched", f"{found.bytes / gb:,.2f} GB, {again / gb:,.2f} of them again; {found.evictions:,} evictions"),
+        ("read", f"{found.files:,} files, {found.distinct / large:,.2f} {size}, in {_time(found.seconds)}"),
+        ("fetched", f"{found.bytes / large:,.2f} {size}, {again:,.2f} of them again; {found.evictions:,} evictions"),
         ("hit rate", f"{found.hit_rate:.1%} of {found.hits + found.misses:,} uses"),
-        ("needed", f"{found.mean / mb:,.1f} MB/s on average, {found.worst / mb:,.1f} in the worst minute"),
-        ("there is", f"{bandwidth / mb:,.1f} MB/s; fetched ahead, {steady}"),
+        ("needed", f"{found.mean / fast:,.1f} {rate}/s on average, {found.worst / fast:,.1f} in the worst minute"),
+        ("there is", f"{bandwidth / fast:,.1f} {rate}/s; fetched ahead, {steady}"),
         ("start-up", _time(found.startup)),
         ("first stall", f"{waits}; {_time(found.stall_seconds)} waited in all"),
         (
             "cache",
-            f"{capacity / gb:,.2f} GB; at least {found.moment / gb:,.2f}, nothing twice at {found.keeping / gb:,.2f}",
+            f"{capacity / large:,.2f} {size}; at least {found.moment / large:,.2f}, nothing twice at {keeping:,.2f}",
         ),
     ]
     return "\n".join(f"{name:<12} {value}" for name, value in lines)
+
+
+def _unit(size: float) -> tuple[str, float]:
+    """The unit in which an amount is told.
+
+    >>> _unit(3e8)[0], _unit(5e6)[0], _unit(0)[0]
+    ('GB', 'MB', 'kB')
+    """
+    return next(((name, unit) for name, unit in (("GB", 1e9), ("MB", 1e6)) if size >= unit / 10), ("kB", 1e3))
 
 
 def _time(seconds: float) -> str:

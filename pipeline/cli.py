@@ -1,105 +1,24 @@
 """The command line. Errors are one sentence of what was wrong and one of what to do: exit code 2 for the user's input,
 1 for a failure, 130 when stopped; no traceback for the user's mistake (`TUNDISH_TRACE=1` shows it)."""
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import click
-from rich.console import Console
 
+from tundish.pipeline.cli_follow import follow_command
 from tundish.pipeline.cli_language import train_language_command
 from tundish.pipeline.cli_looks import page_command, replay_command, report_command, why_command
+from tundish.pipeline.cli_options import ERR, OUT, cluster_of, loaded, settings_of, with_recipe
 from tundish.pipeline.cli_stream import stream_command
 from tundish.pipeline.cli_vocabulary import vocabulary_command
-
-OUT, ERR = Console(emoji=False), Console(stderr=True, emoji=False)  # `:b:` in a name is no picture
-
-recipe_options = [
-    click.argument("recipe"),
-    click.option(
-        "--root", default="tundish-root", show_default=True, help="Where everything is written: a folder or a URI."
-    ),
-    click.option(
-        "--set", "sets", multiple=True, metavar="STAGE.FIELD=VALUE", help="Change a field of every such stage."
-    ),
-    click.option("--sample", type=int, help="Take only this many captures (rows, pages) of each source."),
-    click.option("--wire", multiple=True, metavar="HOST:PORT=ADDRESS:PORT", help="Where hosts allowed by name are."),
-]
-
-
-def with_recipe(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(recipe_options):
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tundish")
 def cli() -> None:
     """From the web to a clean corpus to a language model."""
-
-
-def loaded(recipe: str, sets: tuple[str, ...], sample: int | None) -> Any:
-    from tundish.pipeline import recipe as recipes
-
-    if sample is not None and sample < 1:
-        raise ValueError(f"--sample {sample} takes nothing; give 1 or more, or leave it out to take everything")
-    stage = recipes.changed(recipes.load(recipe), sets)
-    return recipes.sampled(stage, sample) if sample else stage
-
-
-def settings_of(wire: tuple[str, ...], trainers: int = 1) -> Any:
-    from tundish.stages.stage import Settings
-
-    table = wire_of(os.environ.get("TUNDISH_WIRE", ""))
-    for entry in wire:
-        host, sign, address = entry.partition("=")
-        if not sign or ":" not in host or ":" not in address:
-            raise ValueError(f"--wire {entry!r} is not understood; write it as host:port=address:port")
-        table[host] = address
-    return Settings(table, trainers)
-
-
-def wire_of(text: str) -> dict[str, str]:
-    """The table in `TUNDISH_WIRE`; an empty text is an empty table."""
-    table: Any = None
-    with contextlib.suppress(ValueError):
-        table = json.loads(text.strip() or "{}")
-    if not isinstance(table, dict) or not all(isinstance(address, str) for address in table.values()):
-        raise ValueError(
-            f"TUNDISH_WIRE is {text!r}; make it a JSON object such as "
-            '{"heron.example:80": "127.0.0.1:8080"}, or unset it'
-        )
-    return table
-
-
-@contextlib.contextmanager
-def cluster_of(on: str, workers: int | None, watch: Any) -> Iterator[Callable[[], Any]]:
-    """A function that brings up the cluster when it is first needed; it is let go at the end."""
-    with contextlib.ExitStack() as stack:
-
-        def bring() -> Any:
-            if on == "local":
-                from tundish.cluster.local import Local
-
-                return Local(workers or 1, watch)
-            from tundish.cluster.on_ray import OnRay
-
-            address = {"ray": None, "auto": "auto"}.get(on, on)
-            cluster = stack.enter_context(OnRay(address, cpus=workers, watch=watch))
-            if cluster.dashboard_url:
-                ERR.print(
-                    f"[dim]Ray dashboard: http://{cluster.dashboard_url}{cluster.note}[/]",
-                    highlight=False,
-                    soft_wrap=True,
-                )
-            return cluster
-
-        yield bring
 
 
 @cli.command("run")
@@ -184,7 +103,7 @@ def stage_command(name: str, files: tuple[str, ...], sets: tuple[str, ...], rows
 
 
 LOOKS = (report_command, why_command, page_command, replay_command)
-for command in (*LOOKS, train_language_command, vocabulary_command, stream_command):
+for command in (*LOOKS, train_language_command, vocabulary_command, stream_command, follow_command):
     cli.add_command(command)
 
 

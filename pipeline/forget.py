@@ -19,7 +19,7 @@ from tundish.pipeline.funnel import Ran, ran, runs
 from tundish.pipeline.lease import Lease, alive
 from tundish.pipeline.why import redirects
 from tundish.stages import forget_swap as swap
-from tundish.stages.forget import Laying, Lost, refuse_unfinished_crawls
+from tundish.stages.forget import Laying, Lost, refuse_unreached
 from tundish.stages.forget_find import met, others, outside
 from tundish.stages.forget_rows import Piece, hits, is_table, pieces
 from tundish.stages.forgotten import NONE, Forgotten, domain_key, forgotten, url_key
@@ -93,6 +93,7 @@ def forget(root: str, what: Sequence[str], *, reason: str = "", dry: bool = Fals
         raise ValueError("nothing is named to be forgotten, and nothing was interrupted; name a domain, a URL or an id")
     if dry:
         swap.refuse_unfinished(root)
+        refuse_unreached(root)
         _refuse_held(root)
         return _dry(root, found, reason)
     with Lease(root) as lease:
@@ -100,7 +101,7 @@ def forget(root: str, what: Sequence[str], *, reason: str = "", dry: bool = Fals
         if not found:
             assert answer is not None
             return answer
-        refuse_unfinished_crawls(root)
+        refuse_unreached(root)
         entry = _entry(root, found, reason)
         swap.begin(root, entry)
         return _done(root, entry, lease)
@@ -123,11 +124,17 @@ def _finished(root: str, lease: Lease) -> dict[str, Any]:
 
 
 def _done(root: str, entry: dict[str, Any], lease: Lease) -> dict[str, Any]:
-    laying = Laying(root, Forgotten.of(entry), entry["time"], dry=False)
-    lost = laying.run()
-    answer = _answer(root, entry, laying, lost)
-    laying.ledger({**entry, "rows": answer["documents"]})
-    lease.check()
+    gone = Forgotten.of(entry)
+    try:
+        laying = Laying(root, gone, entry["time"], dry=False)
+        lost = laying.run()
+        answer = _answer(root, entry, laying, lost)
+        if gone != gone & forgotten(root):
+            laying.ledger({**entry, "rows": answer["documents"]})
+        lease.check()
+    except Exception:  # a damaged shard, a full disk: nothing has changed yet, and nothing has to wait for it
+        swap.drop(root)
+        raise
     swap.settle(root, answer, laying.changes.remove)
     return swap.forward(root)
 
@@ -142,7 +149,7 @@ def _entry(root: str, found: Sequence[Asked], reason: str) -> dict[str, Any]:
     """The line of the ledger: everything that what was typed means here."""
     there, known = list(pieces(root)), forgotten(root)
     for one in found:
-        if not _known(one, known) and not _meets(there, one.forgotten):
+        if one.forgotten != one.forgotten & known and not _meets(there, one.forgotten):
             raise ValueError(
                 f"nothing under {root!r} is of {one.what!r}; check the spelling: a domain stands for all its hosts, a "
                 "URL for itself and its redirects"
@@ -154,11 +161,6 @@ def _entry(root: str, found: Sequence[Asked], reason: str) -> dict[str, Any]:
     gone, _ = met(there, whole)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {"time": stamp, "reason": reason, **gone.plain}
-
-
-def _known(one: Asked, known: Forgotten) -> bool:
-    asked_for = one.forgotten
-    return asked_for.ids <= known.ids and asked_for.urls <= known.urls and asked_for.domains <= known.domains
 
 
 def _meets(there: list[Piece], one: Forgotten) -> bool:
@@ -205,7 +207,7 @@ def _answer(root: str, entry: dict[str, Any], laying: Laying, lost: list[Lost]) 
         "lost": told,
         "outside": outside(laying.found, lost),
         "copies": others(laying.found, gone),
-        "models": models(past, laying.found, lost),
+        "models": models(past, laying),
         "learned": learned(lost),
         "redo": [{"stage": stage, "because": because} for stage, because in sorted(laying.changes.redo.items())],
         "weights": UNLEARNED,

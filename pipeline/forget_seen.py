@@ -12,33 +12,32 @@ from typing import Any
 from tundish.cluster import store
 from tundish.pipeline.funnel import Ran
 from tundish.pipeline.seen import Ledger
-from tundish.stages.forget import Lost
+from tundish.stages.forget import Laying, Lost
 from tundish.stages.forget_rows import Piece
 
 SAMPLES = {"tokenize": "vocabulary.model", "estimate": "ngrams.arrow", "teach": "model.bin"}  # learned from a sample
 
 
-def models(past: Ran, found: list[Piece], lost: list[Lost]) -> list[dict[str, Any]]:
+def models(past: Ran, laying: Laying) -> list[dict[str, Any]]:
     """Each model that saw a row, and those that stand on one that did."""
     told: list[dict[str, Any]] = []
-    for one in lost:
-        for address, stage in past.recipe.items() if one.tokens and "/" not in one.path else ():
-            if stage["stage"] != "Pretrain" or past.field(address, "shards") != one.path:
-                continue
-            if address in past.datasets:
-                told.append(_trained(past, address, one))
-            elif steps := _checkpoints(past, address, -1):
-                told.append({"model": address, "unfinished": True, "checkpoints": steps})
+    for address, stage in past.recipe.items():
+        tokens = laying.by_path.get(str(past.field(address, "shards")))
+        lost = laying.tokens_of(tokens) if tokens is not None and stage["stage"] == "Pretrain" else {}
+        if lost and address in past.datasets:
+            told.append(_trained(past, address, lost))
+        elif lost and (steps := _checkpoints(past, address, -1)):
+            told.append({"model": address, "unfinished": True, "checkpoints": steps})
     seen = {one["model"] for one in told if one.get("steps")}
-    return [*told, *_standing_on(found, seen)]
+    return [*told, *_standing_on(laying.found, seen)]
 
 
-def _trained(past: Ran, address: str, lost: Lost) -> dict[str, Any]:
+def _trained(past: Ran, address: str, lost: dict[str, list[list[int]]]) -> dict[str, Any]:
     """The steps of a training that saw rows of what goes. Rows in a shard are as they are before it is rewritten."""
-    ledger = Ledger.of(past.datasets[address], past.datasets[lost.path])
+    ledger = Ledger.of(past.datasets[address], past.datasets[past.field(address, "shards")])
     steps: set[int] = set()
     documents = rows = 0
-    for name, places in lost.tokens.items():
+    for name, places in lost.items():
         for row, _ in places:
             of_it, number = ledger.steps_of(name, row)
             steps, documents, rows = steps | set(of_it), documents + bool(of_it), rows + number

@@ -36,8 +36,8 @@ def told(answer: dict[str, Any], out: Console) -> None:
 
 def lines(answer: dict[str, Any]) -> Iterator[str]:
     """Everything but the table."""
-    would = "would be " if answer.get("dry") else ""
-    yield f"{answer['documents']} documents {would}forgotten"
+    number, would = answer["documents"], "would be " if answer.get("dry") else ""
+    yield f"{number} document{'s' if number != 1 else ''} {would}forgotten"
     if not answer["lost"]:
         yield "the root holds nothing of it any more"
     for one in answer["outside"]:
@@ -64,7 +64,7 @@ def _model(one: dict[str, Any]) -> Iterator[str]:
     else:
         steps = one["steps"]
         yield (
-            f"{one['model']} saw {one['documents']} of them in {len(steps)} steps "
+            f"{one['model']} saw {one['documents']} of them in {len(steps)} step{'s' if len(steps) > 1 else ''} "
             f"({spelt(steps, STEPS)}), the first of them {steps[0]}"
         )
         yield f"  written since: {', '.join(one['checkpoints'])}"

@@ -31,6 +31,10 @@ class Outcome:
         return self.datasets[self.goal.address]
 
 
+class NothingLeft(ValueError):
+    """No document is left after a stage."""
+
+
 Say = Callable[[Step, str, float], None]  # (step, "kept" | "run" | "done", seconds)
 
 
@@ -172,7 +176,7 @@ def survivors(stage: Stage, dataset: Dataset) -> None:
     top = ", ".join(
         f"{reason} {count}" for reason, count in sorted(dropped.items(), key=lambda kv: (-kv[1], kv[0]))[:5]
     )
-    raise ValueError(
+    raise NothingLeft(
         f"no document is left after {stage.name} (top reasons: {top or 'nothing came in'}); "
         "widen the sources or loosen what drops them"
     )

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tundish.cluster import store
 from tundish.cluster.digests import cache
-from tundish.operators.text import warm
+from tundish.operators.model import stream
+from tundish.operators.text import language, warm
 from tundish.stages.extract_page import Extraction
 
 NAME = "lid.176.ftz"
@@ -28,6 +29,8 @@ def main() -> None:
     fetched()
     print("compiling the text kernels (a minute, once) ...", flush=True)
     warm.everything()
+    language.identify(warm.texts(), language.load(str(cache() / NAME)), lines=True)
+    stream.warm()
     Extraction("cascade", "text", links=False).warm()
 
 

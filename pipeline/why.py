@@ -172,17 +172,16 @@ def _tokenized(past: Ran, address: str, own: bytes, origin: str | None) -> Itera
         yield Event("Tokenize", address, "held out of training" if held else "to train on", facts)
         for model in past.of("Pretrain") if not held else ():
             shards = past.field(model, "shards")
-            if (mixed := _mixed(past, shards, dataset, place[0])) is not None:
-                yield _trained(past, model, past.datasets[shards], mixed, place[1])
+            if names := _mixed(past, shards, dataset, place[0]):
+                yield _trained(past, model, past.datasets[shards], names, place[1])
 
 
-def _mixed(past: Ran, shards: str, tokens: Dataset, name: str) -> str | None:
-    """The name that a token shard has in what a training reads: these shards, or a Mix that holds them."""
+def _mixed(past: Ran, shards: str, tokens: Dataset, name: str) -> list[str]:
+    """The names that a token shard has in what a training reads: these shards, or a Mix that holds them."""
     if shards == tokens.address:
-        return name
-    mix = past.datasets.get(shards)
-    file = tokens.path(name)
-    return next((shard.name for shard in mix.shards if mix.at(shard) == file), None) if mix else None
+        return [name]
+    mix, held = past.datasets.get(shards), tokens.shard(name)
+    return [shard.name for shard in mix.shards if shard.digest == held.digest] if mix else []
 
 
 def _placed(dataset: Dataset, own: bytes, origin: str | None) -> tuple[str, int] | None:
@@ -197,9 +196,11 @@ def _placed(dataset: Dataset, own: bytes, origin: str | None) -> tuple[str, int]
     return None if row < 0 else (name, first + row)
 
 
-def _trained(past: Ran, address: str, tokens: Dataset, name: str, row: int) -> Event:
+def _trained(past: Ran, address: str, tokens: Dataset, names: list[str], row: int) -> Event:
     """The steps whose batch held one of its rows."""
-    steps, rows = Ledger.of(past.datasets[address], tokens).steps_of(name, row)
+    ledger = Ledger.of(past.datasets[address], tokens)
+    each = [ledger.steps_of(name, row) for name in names]
+    steps, rows = sorted({step for found, _ in each for step in found}), sum(number for _, number in each)
     return Event("Pretrain", address, f"seen in {len(steps)} steps", {"rows": rows, "steps": spelt(steps, STEPS)})
 
 

@@ -15,7 +15,7 @@ and three readings of each archive that does. Refuses a root with an unfinished 
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tundish.cluster import store
-from tundish.cluster.shards import Shard, check, load
+from tundish.cluster.shards import Shard, check, load, opened
 from tundish.cluster.target import Target
 from tundish.stages import forget_archives as archives
 from tundish.stages.forget_rows import ON_THE_WAY, Piece, hits, is_log, is_table, is_tokens, pieces
@@ -33,6 +33,7 @@ from tundish.stages.forget_tables import gone_tokens, rewritten
 from tundish.stages.forgotten import LEDGER, Forgotten, spelt
 from tundish.stages.forgotten import lines as ledger_of
 
+FOLLOW = "follow"  # roots inside the root, each with archives and documents of its own
 PAGES = ("report.html", "page.html")  # pages in the root that show documents; whoever wants them makes them again
 TOGETHER = ("Bucket", "Repeated", "Substrings")  # stages in which every document counts for every other
 BECAUSE = "a document that decided over others was forgotten"
@@ -47,13 +48,17 @@ class Lost:
     rows: int = 0
     bytes: int = 0
     documents: pa.Table | None = None  # of a table that has addresses: those that go
-    tokens: dict[str, list[list[int]]] = field(default_factory=dict)  # shard -> (row, tokens) of documents that go
 
 
-def refuse_unfinished_crawls(root: str) -> None:
-    """Raises ValueError where keepers of a crawl still have what they fetched."""
+def refuse_unreached(root: str) -> None:
+    """Raises ValueError where keepers of a crawl still have what they fetched, and for what follows a crawl."""
+    if store.exists(store.join(root, FOLLOW)):
+        raise ValueError(
+            f"{root}/{FOLLOW} holds generations of a corpus that was trained on while it grew, and forgetting does not "
+            "reach into them; delete that folder once its training is done, and forget then"
+        )
     for name in store.listing(root):
-        if store.listing(store.join(root, name, "keepers")):
+        if store.listing(store.join(root, name, "keepers")) and opened(store.join(root, name)) is None:
             raise ValueError(
                 f"{name} under {root!r} is a crawl that has not come to its end; run it on, or delete that folder, and "
                 "forget then"
@@ -68,6 +73,7 @@ class Laying:
         self.found = list(pieces(root))
         self.by_path = {piece.path: piece for piece in self.found}
         self.changes = Changes()
+        self.tokens: dict[str, list[list[int]]] = {}  # file of a token shard -> (row, tokens) of documents that go
         self.away = functools.lru_cache(maxsize=64)(self._away)
 
     def run(self) -> list[Lost]:
@@ -116,7 +122,7 @@ class Laying:
             if mask.any():
                 rows.append(self._told(piece, shard, mask))
                 if is_tokens(shard):
-                    lost.tokens[shard.name] = gone_tokens(piece, shard, mask)
+                    self.tokens[place(piece, shard)] = gone_tokens(piece, shard, mask)
         if rows and {"id", "url"} <= set(rows[0].column_names):
             lost.documents = pa.concat_tables(rows)
         return lost
@@ -188,14 +194,14 @@ class Laying:
     def _must_be_made_again(self, piece: Piece, lost: list[Lost]) -> str:
         """Why a stage cannot stay as it is; "" where it can."""
         stage = piece.about.get("stage")
-        if not piece.sealed or piece.path != piece.stage or piece.path not in {one.path for one in lost}:
+        if not piece.sealed or piece.path != piece.stage:
             return ""
-        if stage in TOGETHER or (stage == "Deduplicate" and self._stood_for_others(piece)):
+        if stage in TOGETHER and any(one.path == piece.path for one in lost):
             return BECAUSE
-        return ""
+        return BECAUSE if stage == "Deduplicate" and self._stood_for_others(piece) else ""
 
     def _stood_for_others(self, piece: Piece) -> bool:
-        """Whether a forgotten document shares a cluster with one that is not."""
+        """Whether a forgotten document, of these or of an earlier index, shares a cluster with one that is not."""
         columns, ids = ("id", "twin", "cluster"), pa.array(sorted(self.gone.ids), pa.binary(16))
         tables = [load(piece.dataset.at(shard), shard, columns) for shard in piece.own]
         table = pa.concat_tables(tables)
@@ -212,11 +218,16 @@ class Laying:
             if piece is not None and one.kind == "log" and piece.stage in self.by_path:
                 shards = [self.changes.shards.get(place(piece, shard), shard) for shard in piece.dataset.shards]
                 self.changes.about[piece.stage] = {"counts": dict(sorted(_summed(shards).items()))}
-            if one.tokens and piece is not None and piece.path == piece.stage:
-                for model in (m for m in self.found if m.sealed and m.path == m.stage and _trained_on(m, piece.path)):
-                    then = model.about.get("forgotten", {})
-                    told = {**then, piece.path: _since(then.get(piece.path, {}), one.tokens)}
-                    self.changes.about.setdefault(model.path, {})["forgotten"] = told
+        for tokens in (piece for piece in self.found if piece.path == piece.stage and self.tokens_of(piece)):
+            for model in (m for m in self.found if m.sealed and m.path == m.stage and _trained_on(m, tokens.path)):
+                then = model.about.get("forgotten", {})
+                told = {**then, tokens.path: _since(then.get(tokens.path, {}), self.tokens_of(tokens))}
+                self.changes.about.setdefault(model.path, {})["forgotten"] = told
+
+    def tokens_of(self, piece: Piece) -> dict[str, list[list[int]]]:
+        """Shard -> (row, tokens) of documents that go, of token shards or of a mixture of others' shards."""
+        found = {shard.name: self.tokens.get(place(piece, shard), []) for shard in piece.dataset.shards}
+        return {name: rows for name, rows in found.items() if rows}
 
     def _leftovers(self) -> list[str]:
         """What stages left on their way, and pages that show documents."""

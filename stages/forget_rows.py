@@ -20,7 +20,7 @@ from tundish.cluster.shards import Dataset, Shard, load, opened
 from tundish.stages.forgotten import REASON, Forgotten, masked
 
 ON_THE_WAY = ("keepers", "pieces", "steps")  # what a stage leaves on its way: it goes as a whole
-APART = {"commits", "runs", "checkpoints", *ON_THE_WAY}  # folders that hold no dataset to be looked at
+APART = {"commits", "runs", "checkpoints", "follow", *ON_THE_WAY}  # folders that hold no dataset to be looked at
 NAMED = ("url", "parent", "target")  # columns of a log that hold addresses
 ANSWER = ("reason", "mime", "digest", "etag", "modified", "opted", "held", "archive", "offset", "length", "seconds")
 LOOKED_AT = ("id", "url", "url_key", "host", *NAMED)
@@ -51,7 +51,7 @@ class Piece:
 
     @staticmethod
     def elsewhere(shard: Shard) -> bool:
-        return "://" in shard.file or shard.file.startswith(("/", "../"))
+        return "/" in shard.file
 
 
 def pieces(root: str, path: str = "") -> Iterator[Piece]:

@@ -60,7 +60,9 @@ def _shards(piece: Piece, made: Mapping[str, Shard]) -> list[Shard]:
         other = made.get(place(piece, shard))
         if other is not None:
             told = {name: getattr(other, name) for name in ("rows", "size", "digest", "ids")}
-            shard = replace(shard, **told, **({} if piece.elsewhere(shard) else {"counts": other.counts}))
+            if shard.counts:  # who takes a shard in by reference may do so without its counts
+                told["counts"] = other.counts
+            shard = replace(shard, **told)
         found.append(shard)
     return found
 

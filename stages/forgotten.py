@@ -38,6 +38,9 @@ class Forgotten:
     def __or__(self, other: "Forgotten") -> "Forgotten":
         return Forgotten(self.ids | other.ids, self.urls | other.urls, self.domains | other.domains)
 
+    def __and__(self, other: "Forgotten") -> "Forgotten":
+        return Forgotten(self.ids & other.ids, self.urls & other.urls, self.domains & other.domains)
+
     def holds(self, url: str | None) -> bool:
         """Whether an address, in whatever spelling, is one of these, or of one of these domains."""
         if not url or not (self.urls or self.domains):

@@ -9,7 +9,7 @@ corpus, or every origin of one that has several, is a source that can be weighed
 of different vocabularies, and what is no sealed dataset of token shards.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -50,9 +50,11 @@ class Mix(Stage):
         learned.seal([learned.adopt(vocabulary.split(".")[0], f"../{vocabulary}", 0, {}, {})], kind="files")
         told = {name: about[name] for name in ("vocabulary", "specials")}
         held = {name: opened(store.join(tokens.uri, "holdout")) for name, tokens in corpora.items()}
-        out.target("holdout").seal(_numbered(held), **told, origins=_origins(held))
+        out.target("holdout").seal(_numbered(held, inputs, 2), **told, origins=_origins(held))
         inside = {"inside": ["holdout", "learned"]}
-        return out.target().seal(_numbered(corpora), **out.about, **told, **inside, origins=_origins(corpora))
+        return out.target().seal(
+            _numbered(corpora, inputs, 1), **out.about, **told, **inside, origins=_origins(corpora)
+        )
 
 
 def _elsewhere(uri: str) -> Dataset:
@@ -73,12 +75,15 @@ def _check(name: str, tokens: Dataset, first: str, about: Mapping[str, Any]) -> 
         )
 
 
-def _numbered(corpora: Mapping[str, Dataset | None]) -> list[Shard]:
+def _numbered(corpora: Mapping[str, Dataset | None], here: Collection[str], depth: int) -> list[Shard]:
+    """All shards, one behind the other. Files of this root are named from a folder `depth` below it, so that a root
+    may be moved."""
     found: list[Shard] = []
-    for tokens in corpora.values():
+    for name, tokens in corpora.items():
         assert tokens is not None
         for shard in tokens.shards:
-            found.append(replace(shard, name=f"part-{len(found):05d}", file=tokens.at(shard), inputs={}))
+            file = f"{'../' * depth}{tokens.address}/{shard.file}" if name in here else tokens.at(shard)
+            found.append(replace(shard, name=f"part-{len(found):05d}", file=file, inputs={}))
     return found
 
 
@@ -90,6 +95,10 @@ def _origins(corpora: Mapping[str, Dataset | None]) -> dict[str, list[int]]:
         assert tokens is not None
         for origin, (first, count) in tokens.about["origins"].items():
             source = name if len(tokens.about["origins"]) == 1 else f"{name}/{origin}"
+            if source in found:
+                raise ValueError(
+                    f"two sources of a Mix would be called {source!r}; give one of the corpora another name"
+                )
             found[source] = [before + first, count]
         before += len(tokens.shards)
     return found

@@ -34,7 +34,7 @@ def number(text: int | str) -> int:
     unit = {"k": 10**3, "M": 10**6, "B": 10**9}.get(text[-1:])
     try:
         return int(float(text[:-1]) * unit) if unit else int(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is no number of tokens; write 600000, 600k, 50M or 1B") from None
 
 
@@ -71,6 +71,27 @@ class Pretrain(Stage):
         for name, known in (("model", MODELS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"Pretrain.{name} is {getattr(self, name)!r}; it is one of {', '.join(known)}")
+        for name, least, what in (
+            ("length", 3, "a place between [CLS] and [SEP]"),
+            ("batch", 1, "a row a step"),
+            ("window", 0, "shards in use at once, 0 for all"),
+            ("checkpoint_every", 1, "steps"),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"Pretrain.{name} is {getattr(self, name)}; it is at least {least} ({what})")
+        if not 0 < self.mask <= 1:
+            raise ValueError(f"Pretrain.mask is {self.mask}; it is the share of tokens that are hidden, such as 0.3")
+        ends = [end for hole in self.skip for end in hole]
+        if ends != sorted(ends) or min(ends, default=0) < 0 or any(first >= last for first, last in self.skip):
+            raise ValueError(
+                f"Pretrain.skip is {[list(hole) for hole in self.skip]}; it holds [first, behind the last) positions, "
+                "ascending, that do not overlap"
+            )
+        for step, shares in ((0, self.weights), *self.reweigh.items()):
+            if (step and not shares) or any(not 1e-100 < share < 1e100 for share in shares.values()):
+                raise ValueError(
+                    f"the weights of Pretrain from step {step} on are {dict(shares)}; give positive numbers"
+                )
         if self.row and self.row < self.length:
             raise ValueError(f"Pretrain.row is {self.row}; a row holds at least one segment of length {self.length}")
         if min(self.reweigh, default=1) < 1:
@@ -79,6 +100,11 @@ class Pretrain(Stage):
             raise ValueError(
                 f"Pretrain.tokens is {self.tokens}; one step alone takes {self.batch * (self.row or self.length)}"
             )
+
+    def prepare(self) -> None:
+        from tundish.operators.model import stream
+
+        stream.warm()
 
     def run(self, cluster: Cluster, inputs: Mapping[str, Dataset], out: Place) -> Dataset:
         from tundish.stages.pretrain_loop import (  # torch comes in here, not with the command line
@@ -93,11 +119,18 @@ class Pretrain(Stage):
         for shard in tokens.shards:
             if store.local(tokens.at(shard)):  # before a trainer maps it; the cache checks what comes from elsewhere
                 check(tokens.at(shard), shard)
+        size = tokens.about["vocabulary"]["size"]
+        for shard in index.shards:
+            if shard.counts["ids"] > size:
+                raise ValueError(
+                    f"{shard.name} of {tokens.uri} holds the id {shard.counts['ids'] - 1}, and its vocabulary has "
+                    f"{size} pieces; tokenize again"
+                )
         task = PretrainTask(
             sources=files_of(tokens, index),
             holdout=paths(_holdout(tokens)),
             specials=dict(tokens.about["specials"]),
-            vocabulary=tokens.about["vocabulary"]["size"],
+            vocabulary=size,
             model=self.model,
             length=self.length,
             row=self.row,

@@ -75,6 +75,8 @@ class Feed:
         self.task, self.layout, self.ranks = task, layout, ranks
         self._hiding = Hiding(task.vocabulary, task.specials, task.seed, task.rate)
         self._files = {one.name: one.counted(layout) for one in task.sources}
+        if len(self._files) < len(task.sources):
+            raise ValueError(f"two sources of a training have one name; give each of {sorted(self._files)} its own")
         self._opened = 0  # generations among them
         self.steps = 0
         if task.follow:
@@ -101,6 +103,9 @@ class Feed:
             yield from ahead(parts(self.stream, places, self.task.at_once) for _, places in shares)
             start = until
 
+    def close(self) -> None:
+        self.stream.open.close()
+
     def booked(self, step: int) -> dict[str, Any]:
         """A step's rows, for the ledger: numbers of the first consumed and of all, a digest of which they are."""
         places = self.plan.places(self.plan.share(step))
@@ -108,16 +113,20 @@ class Feed:
         order = int(mixed(words + np.arange(len(words), dtype=np.uint64)).sum())
         return {"first": self.plan.consumed(step), "rows": len(places), "order": f"{order:016x}"}
 
-    def resume(self, plan: Plan) -> None:
-        """Go on by the plan of a checkpoint."""
-        self.plan = plan
+    def resume(self, told: str) -> None:
+        """Go on by the plan of a checkpoint, which rank 0 has ("": by the plan there is). All ranks say it together."""
+        if self.ranks.rank == 0 and told:
+            self.plan = Plan.of(json.loads(told))
         self._share_out()
 
     def _wait(self) -> None:
         """Until there is a first generation. All ranks begin with it alone: what else there is joins at step 0."""
         while not self._files:
             self._look(1)
-            if not self._files:
+            left, ended = arrived(self.task.follow, self._opened)
+            if not self._files and ended and not left:
+                raise ValueError(f"{self.task.follow} ends and no generation holds a row; widen the recipe's sources")
+            if not self._files and not left:
                 time.sleep(PATIENCE)
 
     def _look(self, most: int | None = None) -> None:
@@ -151,8 +160,8 @@ class Feed:
         files = tuple(self._files[source.name] for source in self.plan.sources)
         opened = self.stream.open if hasattr(self, "stream") else None
         if opened is None or opened.files != files:
-            if opened is not None and opened.cache:
-                opened.cache.close()
+            if opened is not None:
+                opened.close()
             opened = Opened(files, self.layout, cache_of(files, os.environ.get("TUNDISH_TOKENS", "")))
         self.stream = Stream(self.plan, self.layout, self._hiding, opened)
 
@@ -178,7 +187,7 @@ def _planned(task: PretrainTask, files: tuple[TokenFiles, ...]) -> Plan:
     stretches = []
     for step, shares in sorted(named.items()):
         first = step * task.batch
-        for hole, end in task.holes:
+        for hole, end in task.holes if step else ():
             first += end - hole if first >= hole else 0
         stretches.append(Stretch(first, weights_of(sources, shares)))
     return Plan(task.seed, sources, tuple(stretches), ((0, task.batch),), task.window, tuple(task.holes))

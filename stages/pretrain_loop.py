@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from tundish.operators.model.objective import Part, gradients_of, loss_of, part_
 from tundish.operators.model.plan import Plan
 from tundish.operators.model.rows import Layout
 from tundish.operators.model.stream import Stream
+from tundish.stages.pretrain_begin import beginning
 from tundish.stages.pretrain_feed import ASIDE, Feed, PretrainTask, held_out, parts
 from tundish.stages.ranks import Ranks, joined
 from tundish.stages.token_stream import mapped
@@ -97,6 +98,7 @@ def pretrain(task: PretrainTask, rank: int, world: int, tell: Tell) -> None:
         last = _held_out(task, held, model, ranks) if held else None
         if rank == 0:
             _finish(task, model, feed.stream, held, last)
+        feed.close()
         ranks.wait()
 
 
@@ -147,15 +149,15 @@ def _save(
         checkpoint.save(state, store.join(task.out, "checkpoints"), step)
 
 
-def _resumed(task: PretrainTask, feed: Feed, ranks: "Ranks", model: Encoder, optimizer: StableAdamW) -> tuple[int, int]:
-    """Step and tokens to go on from. Rank 0 reads; the others take its weights over the wire."""
+def _resumed(task: PretrainTask, feed: Feed, ranks: Ranks, model: Encoder, optimizer: StableAdamW) -> tuple[int, int]:
+    """Step and tokens to go on from. Rank 0 reads; the others take its plan and weights over the wire."""
     step = tokens = 0
-    if ranks.rank == 0 and (found := checkpoint.restore(store.join(task.out, "checkpoints"))):
-        step, state = found
-        if task.follow:
-            feed.resume(Plan.of(json.loads(state["plan"])))
-        if state["key"] != _key(task, feed.plan, step):
-            raise ValueError(f"{task.out} holds a checkpoint of another training; give this one another folder")
+    state: dict[str, Any] = {}
+    if ranks.rank == 0:
+        step, state = beginning(task.out, lambda step, state: _is_own(task, feed, step, state))
+    if task.follow:
+        feed.resume(state.get("plan", ""))
+    if state:
         model.load_state_dict(state["model"])
         optimizer.restore(state["optimizer"], step)
         tokens = state["tokens"]
@@ -164,6 +166,12 @@ def _resumed(task: PretrainTask, feed: Feed, ranks: "Ranks", model: Encoder, opt
     step, tokens = ranks.first(torch.tensor([step, tokens], device=ranks.device)).tolist()
     optimizer.steps = step
     return step, tokens
+
+
+def _is_own(task: PretrainTask, feed: Feed, step: int, state: Mapping[str, Any]) -> bool:
+    """Whether a state is one this training comes through: of the same task, and of the plan up to there."""
+    plan = Plan.of(json.loads(state["plan"])) if task.follow else feed.plan
+    return bool(state["key"] == _key(task, plan, step))
 
 
 class Lines:
@@ -203,8 +211,7 @@ def _finish(task: PretrainTask, model: Encoder, corpus: Stream, held: Stream | N
         log = [json.loads(line) for line in stream]
     ending = [line["loss"] for line in log[-max(1, len(log) // 20) :]]
     seconds = sum(line["seconds"] for line in log)
-    some = slice(task.window) if corpus.open.cache else slice(None)  # a sample, where they come from far
-    counts = _counts(task, [shard for one in corpus.open.files for shard in one.shards[some]])
+    counts = _counts(task, _shards(task, corpus))
     rows = sum(source.size for source in corpus.plan.sources)
     result = {
         "first_loss": log[0]["loss"],
@@ -213,7 +220,7 @@ def _finish(task: PretrainTask, model: Encoder, corpus: Stream, held: Stream | N
         "holdout_last": holdout,
         "holdout_rows": min(held.plan.sources[0].size, task.holdout_rows) if held else 0,
         "unigram_entropy": scores.unigram_entropy(counts),
-        "holdout_unigram": scores.unigram_loss(counts, _counts(task, task.holdout)) if held else None,
+        "holdout_unigram": scores.unigram_loss(counts, _counts(task, map(mapped, task.holdout))) if held else None,
         "steps": len(log),
         "tokens": log[-1]["tokens"],
         "rows": rows,
@@ -228,11 +235,23 @@ def _finish(task: PretrainTask, model: Encoder, corpus: Stream, held: Stream | N
     store.write_json(store.join(out, "result.json"), result)
 
 
-def _counts(task: PretrainTask, shards: Sequence[str]) -> np.ndarray:
+def _shards(task: PretrainTask, corpus: Stream) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Tokens and offsets of the shards; where they come from far, of a window of each source, which is a sample."""
+    for source, files in enumerate(corpus.open.files):
+        count = len(files.shards)
+        for number in range(min(count, task.window or count) if corpus.open.cache else count):
+            found = corpus.open(source, number, 0)
+            yield found.tokens, found.offsets
+
+
+def _counts(task: PretrainTask, shards: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """How often each ordinary token occurs, (V,); one sequential reading of the shards."""
     counts = np.zeros(task.vocabulary, np.int64)
-    for flat, offsets in map(mapped, shards):
+    for flat, offsets in shards:
         for at in range(int(offsets[0]), int(offsets[-1]), 1 << 24):
-            counts += np.bincount(flat[at : min(at + (1 << 24), int(offsets[-1]))], minlength=task.vocabulary)
+            some = flat[at : min(at + (1 << 24), int(offsets[-1]))]
+            counts += np.bincount(
+                some[some < task.vocabulary], minlength=task.vocabulary
+            )  # others were refused or unseen
     counts[sorted(task.specials.values())] = 0
     return counts

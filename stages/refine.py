@@ -95,7 +95,6 @@ class Refine(Columns):
     def check(self) -> None:
         if not 0 <= self.max_loss <= 1:
             raise ValueError(f"Refine.max_loss is {self.max_loss}; it is a share, from 0 to 1")
-        self._check_confidence()
         if isinstance(self.scores, Mapping) and (taken := sorted({*self.scores} & {*self.__dataclass_fields__})):
             raise ValueError(f"Refine.scores calls a stage {taken[0]!r}, as one of its fields is; choose another name")
         if (self.keep.language or self.keep.confidence) and self.language is None:
@@ -107,6 +106,7 @@ class Refine(Columns):
                 f"Refine.keep.rules is {self.keep.rules!r}, with thresholds of languages, and there is no language to "
                 "look at; add language: Identify"
             )
+        self._check_confidence()
         self._check_languages()
         self._check_measured()
 
@@ -114,10 +114,10 @@ class Refine(Columns):
         for name in ("confidence", "unlisted"):
             if not isinstance(value := getattr(self.keep, name), str) and not 0 <= value <= 1:
                 raise ValueError(f"Refine.keep.{name} is {value}; it is a likelihood, from 0 to 1")
-        if isinstance(self.keep.confidence, str):  # whoever decides again may stand elsewhere
-            at = store.absolute(self.keep.confidence)
+        if isinstance(self.keep.confidence, str):
+            at = store.absolute(self.keep.confidence)  # whoever decides again may stand elsewhere
             object.__setattr__(self, "keep", msgspec.structs.replace(self.keep, confidence=at))
-            _ = self.sure
+            _ = self.sure  # a table that is none is refused here
 
     @functools.cached_property
     def sure(self) -> Thresholds:

@@ -80,7 +80,7 @@ def _by_script(rows: tuple[tuple[str, float], ...]) -> dict[str, dict[str, float
 def thresholds(uri: str, unlisted: float) -> Thresholds:
     """The table in a file, or in the files of a folder."""
     if store.info(uri).is_file:
-        return Thresholds(dict(sorted(_rows(uri))), unlisted)
+        return Thresholds(dict(sorted(_rows(uri).items())), unlisted)
     rows: dict[str, float] = {}
     for name in store.listing(uri):
         if name.endswith(ENDINGS):

@@ -3,8 +3,8 @@
     rows/part-00017.arrow      start: int64, the first token of every row of the token shard of this name, the end last
 
 Promises: a shard is mapped, never read whole, where it lies on this machine; the index is 8 bytes a row, mapped as
-well, and a sealed dataset like any other, so a resume cuts nothing anew. Costs one look at a shard's offsets. Refuses
-files that are no token shards, by name.
+well, and a sealed dataset like any other, so a resume cuts nothing anew. Costs one pass over a near shard's ids and
+offsets, and one reading of a far shard for each new training. Refuses files that are no token shards, by name.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,14 @@ from tundish.cluster.cache import Cache
 from tundish.cluster.digests import cache as home
 from tundish.cluster.fetch import Entry
 from tundish.cluster.foresight import Future
-from tundish.cluster.shards import Dataset, check
+from tundish.cluster.shards import Damaged, Dataset, check
 from tundish.cluster.shards import Shard as File
 from tundish.cluster.target import Target
 from tundish.cluster.verbs import Cluster, Told
 from tundish.operators.model.plan import Plan, Source
 from tundish.operators.model.rows import Layout, Shard, counted
 
+SIZE = re.compile(r"\s*(\d[\d.]*)\s*([kMGT]?)B?\s*")
 MAPPED = 64  # shards; one a cache has let go of keeps its bytes on disk while it is mapped
 
 
@@ -57,7 +58,7 @@ class TokenFiles:
         for shard in self.shards if not self.digest else ():
             told.update(np.ascontiguousarray(mapped(shard)[1]).tobytes())
         rows, places = tuple(len(starts) - 1 for starts, _ in found), sum(places for _, places in found)
-        return TokenFiles(self.name, self.shards, self.digest or told.hexdigest(), (), rows, places)
+        return replace(self, digest=self.digest or told.hexdigest(), rows=rows, places=places)
 
     @property
     def source(self) -> Source:
@@ -70,16 +71,19 @@ class TokenFiles:
         return Shard(tokens, offsets, starts)
 
 
-def mapped(shard: str) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and offsets of a shard; on this machine they stay in the mapped file."""
+def mapped(shard: str, body: bytes | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and offsets of a shard; on this machine they stay in the mapped file. `body`: its bytes, if at hand."""
     path = store.local(shard)
     try:
-        reader = pa.ipc.open_file(store.opened(shard) if path is None else pa.memory_map(str(path)))
+        far = pa.BufferReader(body) if body is not None else store.opened(shard) if path is None else None
+        reader = pa.ipc.open_file(pa.memory_map(str(path)) if far is None else far)
         if reader.num_record_batches != 1:
             raise pa.ArrowInvalid(f"{reader.num_record_batches} record batches instead of one")
         column = reader.get_batch(0).column("tokens")
         if not pa.types.is_large_list(column.type):
             raise pa.ArrowInvalid(f"tokens are {column.type} instead of large_list")
+        if column.type.value_type not in (pa.uint16(), pa.uint32()) or column.null_count or column.values.null_count:
+            raise pa.ArrowInvalid(f"tokens are {column.type} with nulls or of another width than uint16 and uint32")
     except (OSError, KeyError, pa.ArrowInvalid) as error:
         raise ValueError(f"{shard!r} is no token shard ({error}); give files that Tokenize wrote") from None
     return column.values.to_numpy(zero_copy_only=True), column.offsets.to_numpy()
@@ -116,16 +120,28 @@ class _Cut:
         inputs = self.tokens.digests(name)
         if shard := self.target.committed(name, inputs):
             return shard.plain()
-        check(self.tokens.path(name), self.tokens.shard(name))
-        starts, places = counted(mapped(self.tokens.path(name))[1], self.layout)
+        flat, offsets = mapped(self.tokens.path(name), self._body(name))
+        starts, places = counted(offsets, self.layout)
         writer = self.target.writer(name)
         try:
             writer.write(pa.table({"start": starts}))
             counts = {"rows": len(starts) - 1, "places": places, "tokens": int(starts[-1] - starts[0])}
+            counts["ids"] = 1 + int(flat.max(initial=0))
             return writer.finish(inputs, counts).plain()
         except BaseException as error:
             writer.abandon(error)
             raise
+
+    def _body(self, name: str) -> bytes | None:
+        """The bytes of a shard that lies elsewhere, fetched once and checked; those of a near one are mapped."""
+        uri, shard = self.tokens.path(name), self.tokens.shard(name)
+        if store.local(uri):
+            check(uri, shard)
+            return None
+        body = store.read(uri)
+        if hashlib.sha256(body).hexdigest() != shard.digest:
+            raise Damaged(f"{uri} does not match its digest in the manifest; restore it, or tokenize again")
+        return body
 
 
 def files_of(tokens: Dataset, index: Dataset | None = None, suffix: str = "") -> tuple[TokenFiles, ...]:
@@ -164,13 +180,22 @@ class Opened:
             self._kept.popitem(last=False)
         return found
 
+    def close(self) -> None:
+        """Let go of the cache, if there is one."""
+        if self.cache:
+            self.cache.close()
+
 
 def future(files: Sequence[TokenFiles], plan: Plan, last: int) -> Future:
-    """From a position, the uses of the sources' shards up to position `last`, as a cache numbers files."""
+    """From a position, the uses of the sources' shards up to position `last`, as a cache numbers files. A shard is
+    needed from the beginning of the batch in which its first row comes."""
+    batch = max(rows for _, rows in plan.batches)
     before = np.cumsum([0, *(len(one.shards) for one in files)]).tolist()
 
     def uses(position: int) -> Iterator[tuple[int, int, int]]:
-        return ((use.first, before[use.source] + use.shard, use.last) for use in plan.uses(position, last))
+        for use in plan.uses(position, last):
+            begins = max(position, use.first // batch * batch)
+            yield begins, before[use.source] + use.shard, use.last
 
     return uses
 
@@ -181,7 +206,9 @@ def cache_of(files: Sequence[TokenFiles], wish: str) -> Cache | None:
     far = sum(entry.size for entry in entries if store.local(entry.uri) is None)
     if not far:
         return None
-    folder, _, size = wish.rpartition("=") if "=" in wish else (wish, "", "")
+    folder, _, size = (
+        wish.rpartition("=") if "=" in wish else ("", "", wish) if SIZE.fullmatch(wish) else (wish, "", "")
+    )
     path = Path(folder).expanduser() if folder else home() / "tokens"
     path.mkdir(parents=True, exist_ok=True)
     return Cache(path, size_of(size) if size else min(far, shutil.disk_usage(path).free // 2), entries)
@@ -193,7 +220,7 @@ def size_of(text: str) -> int:
     >>> size_of("40GB"), size_of("1.5TB"), size_of("300 MB")
     (40000000000, 1500000000000, 300000000)
     """
-    found = re.fullmatch(r"\s*([\d.]+)\s*([kMGT]?)B?\s*", text)
+    found = SIZE.fullmatch(text)
     try:
         return int(float(found[1]) * 1000 ** " kMGT".index(found[2] or " "))  # type: ignore[index]
     except (TypeError, ValueError):

@@ -86,7 +86,7 @@ def rates_of(
 
     >>> rates_of({("en", "a"): 8000, ("is", "a"): 2000}, 1000, 1.0, {})
     {('en', 'a'): 0.1, ('is', 'a'): 0.1}
-    >>> rates_of({("en", "a"): 8000, ("is", "a"): 2000}, 1000, 1e9, {})
+    >>> rates_of({("en", "a"): 8000, ("is", "a"): 2000}, 1000, float("inf"), {})
     {('en', 'a'): 0.0625, ('is', 'a'): 0.25}
     """
     held: dict[str, dict[Cell, int]] = defaultdict(dict)

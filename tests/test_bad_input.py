@@ -17,7 +17,7 @@ from tundish.cluster import digests, store
 from tundish.cluster.digests import digest_once
 from tundish.cluster.local import Local
 from tundish.operators.text.signals import signals
-from tundish.pipeline import cli
+from tundish.pipeline import cli, cli_options
 from tundish.pipeline.recipe import changed, load
 from tundish.pipeline.run import run
 from tundish.stages.judge import Judge
@@ -243,8 +243,8 @@ def test_a_wire_that_is_no_table(
 
 
 def test_wire_tables() -> None:
-    assert cli.wire_of("") == cli.wire_of(" ") == cli.wire_of("{}") == {}
-    assert cli.wire_of('{"heron.example:80": "127.0.0.1:1"}') == {"heron.example:80": "127.0.0.1:1"}
+    assert cli_options.wire_of("") == cli_options.wire_of(" ") == cli_options.wire_of("{}") == {}
+    assert cli_options.wire_of('{"heron.example:80": "127.0.0.1:1"}') == {"heron.example:80": "127.0.0.1:1"}
 
 
 def test_an_error_holds_no_pictures(recipe: str, capfd: pytest.CaptureFixture[str]) -> None:

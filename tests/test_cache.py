@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import threading
@@ -407,6 +406,22 @@ def test_a_process_killed_in_the_midst_leaves_nothing_half_and_holds_up_nobody(t
     assert {each.name for each in near.iterdir()} == {named(entry) for entry in files} | {"lock"}
 
 
+def test_whoever_is_killed_the_others_come_through(tmp_path: Path) -> None:
+    files = remote(tmp_path / "far", [SIZE] * 10)
+    near, draw = tmp_path / "near", random.Random(9)
+    orders = [draw.choices(range(10), k=30) for _ in range(5)]
+    ranks = [reader(near, 7 * SIZE, files, order, 0.002, rank) for rank, order in enumerate(orders)]
+    for each in ranks[:2]:
+        assert each.stdout is not None
+        assert each.stdout.readline() == "begun\n"
+        time.sleep(draw.random() * 0.05)
+        each.kill()
+        each.communicate()
+    assert all(finished(each)["most"] <= 7 * SIZE for each in ranks[2:])
+    names = {each.name for each in near.iterdir()} - {"lock"}
+    assert all(intact(near / name) for name in names if not name.endswith(".part"))
+
+
 def test_a_process_killed_while_it_holds_the_lock_holds_up_nobody(tmp_path: Path) -> None:
     files = remote(tmp_path / "far", [SIZE])
     holder = "import sys, time; from pathlib import Path; from tundish.cluster.cache_folder import Folder\n"
@@ -796,7 +811,7 @@ def test_a_folder_that_goes_away_is_named(tmp_path: Path) -> None:
     with Cache(near, SIZE, files) as cache:
         cache.plan(planned(one_by_one([0, 1])))
         assert intact(cache.path(0, 0))
-        shutil.rmtree(near)
+        near.rename(tmp_path / "gone")
         with pytest.raises(ValueError, match=r"cannot keep files under .*near \(No such file or directory\)"):
             cache.path(1, 10)
 

@@ -123,6 +123,21 @@ def test_ranks_have_one_plan(tmp_path: Path, generations: list[dict], wanted: Pr
     assert {source.name for source in plan_of(Path(task.out)).sources} == {"web@0", "web@1", "web@2"}
 
 
+def test_more_ranks_go_on_where_one_was_killed(tmp_path: Path, generations: list[dict], wanted: Pretrain) -> None:
+    listed = str(tmp_path / "generations.jsonl")
+    written(listed, generations[:1])
+    shape = Shape(vocabulary=VOCABULARY, width=32, layers=2, heads=2, ff=48, length=32)
+    task = replace(follow_train.task_of(listed, str(tmp_path / "one"), wanted, follow=listed), model=shape)
+    killed = replace(task, out=str(tmp_path / "killed"))
+    pretrain(task, 0, 1, growing(tmp_path, generations, {10: 3}))
+    written(listed, generations[:1])
+    with pytest.raises(Killed):
+        pretrain(killed, 0, 1, growing(tmp_path, generations, {10: 3}, killed=20))
+    together(killed, 2)
+    assert lines(killed, "ledger.jsonl") == lines(task, "ledger.jsonl")
+    assert losses(killed) == pytest.approx(losses(task), abs=1e-6)
+
+
 def test_a_list_that_is_not_what_it_says_is_refused(tmp_path: Path, generations: list[dict], wanted: Pretrain) -> None:
     listed = str(tmp_path / "generations.jsonl")
     written(listed, [{**generations[0], "digest": "0" * 64}])
@@ -135,6 +150,10 @@ def test_a_list_that_is_not_what_it_says_is_refused(tmp_path: Path, generations:
     written(listed, [{"generation": 0, "tokens": None}, {"end": True}])
     assert arrived(listed, 0) == ([], True)
     with pytest.raises(ValueError, match="ends without a generation that brought tokens"):
+        follow_train.train(listed, str(tmp_path / "out"), wanted)
+    empty = sealed(tmp_path / "empty", [*sentences(3, 1), np.zeros(0, np.uint16), np.zeros(0, np.uint16)])
+    written(listed, [{"generation": 0, "tokens": empty.uri, "digest": empty.digest}, {"end": True}])
+    with pytest.raises(ValueError, match="no generation holds a row"):
         follow_train.train(listed, str(tmp_path / "out"), wanted)
     written(listed, generations)
     with pytest.raises(ValueError, match="leave the weights out"):

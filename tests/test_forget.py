@@ -311,7 +311,7 @@ def test_what_is_forgotten_twice_is_forgotten_once(root: Path) -> None:
     again = forget(str(root), [WEB])
     assert (again["documents"], again["lost"]) == (0, [])
     after = digests(str(root))
-    assert {name for name in before if before[name] != after.get(name)} <= {"forgotten", "lease.json"}
+    assert {name for name in before if before[name] != after.get(name)} <= {"lease.json"}
     with pytest.raises(ValueError, match=r"was forgotten on 20\d\d-.*says why"):
         why(str(root), WEB)
 
@@ -369,9 +369,16 @@ def test_a_crawl_that_is_not_done_is_refused(root: Path) -> None:
         forget(str(root), [WEB])
 
 
+def test_generations_of_a_followed_crawl_are_refused(root: Path) -> None:
+    (root / "follow" / "gen-0000").mkdir(parents=True)
+    for dry in (False, True):
+        with pytest.raises(ValueError, match="forgetting does not reach into them; delete that folder"):
+            forget(str(root), [WEB], dry=dry)
+
+
 def test_the_command_says_what_it_did(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call(["forget", str(root), HELD, "--dry-run"])
-    assert "1 documents would be forgotten" in capsys.readouterr().out
+    assert "1 document would be forgotten" in capsys.readouterr().out
     call(["forget", str(root), HELD, "--json", "--reason", "a letter"])
     answer = json.loads(capsys.readouterr().out)
     assert (answer["documents"], answer["reason"]) == (1, "a letter")

@@ -1,6 +1,7 @@
 """Index, deduplication against it, and forgetting."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,12 +9,13 @@ import pytest
 
 from tests.test_deduplicate import edited, prose, write
 from tundish.cluster.local import Local
-from tundish.cluster.shards import opened, verify
+from tundish.cluster.shards import verify
+from tundish.pipeline.forget import forget
 from tundish.pipeline.run import Outcome, run
-from tundish.stages import index as indexing
 from tundish.stages.corpus import Corpus
 from tundish.stages.deduplicate import Deduplicate
-from tundish.stages.index import Index, forget, forgotten, indexes, named, unknown
+from tundish.stages.forgotten import forgotten
+from tundish.stages.index import Index, indexes
 from tundish.stages.read import Read
 from tundish.stages.refine import Refine
 from tundish.stages.sign import Sign
@@ -135,49 +137,38 @@ def test_a_root_without_an_index_and_a_crawl_without_a_name_are_refused(tmp_path
 def test_what_is_forgotten_is_gone_and_stays_gone(by: str, first: Path, tmp_path: Path) -> None:
     (index,) = indexes(str(first))
     row = next(row for row in index.table().to_pylist() if len(row["shingles"]) > 100)
-    what = [row["id"].hex() if by == "id" else "http://old.test/a#part"]
-    gone = row["id"] if by == "id" else None
-    strangers = ["0" * 32, "http://old.test/nowhere"]
-    assert unknown(str(first), [strangers[0], *what, strangers[1]]) == strangers
-    assert dict(forget(str(first), *named(what))) == {index.address: 1}
+    what = row["id"].hex() if by == "id" else "http://old.test/a#part"
+    lost = {one["dataset"]: one["rows"] for one in forget(str(first), [what])["lost"]}
+    assert lost[index.address] == 1
     (index,) = indexes(str(first))
     assert index.rows == 2
     assert not verify(index)
-    if gone:
-        assert gone not in index.table()["id"].to_pylist()
-    assert len(forgotten(str(first))) == 1
-    assert dict(forget(str(first), *named(what))) == {index.address: 0}
+    assert row["id"] not in index.table()["id"].to_pylist()
+    assert len(forgotten(str(first)).ids) == 1
     again = crawl(str(tmp_path / "first" / "*.jsonl"), first, "2026-46")
     assert not again.seconds  # current: what was forgotten does not come back
     remade = crawl(str(tmp_path / "first" / "*.jsonl"), first, "2026-46b")
     assert remade.dataset.rows == 2
 
 
-def test_forgetting_that_was_interrupted_goes_on(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_outlived_its_documents_forgets_by_address(first: Path, tmp_path: Path) -> None:
+    """An index may be copied to a place of its own; of an address it knows the digest."""
     (index,) = indexes(str(first))
-    ids = index.table()["id"].to_pylist()
-
-    class Cut(Exception):
-        pass
-
-    def seal(*_: object, **__: object) -> None:
-        raise Cut
-
-    with monkeypatch.context() as patch:
-        patch.setattr(indexing.Target, "seal", seal)
-        with pytest.raises(Cut):
-            list(forget(str(first), ids[:1]))
-    list(forget(str(first), ids[:1]))
-    found = opened(index.uri)
-    assert found is not None
-    assert not verify(found)
-    assert ids[0] not in found.table()["id"].to_pylist()
-    assert found.rows == 2
+    kept = tmp_path / "kept" / index.address
+    shutil.copytree(index.uri, kept)
+    forget(str(tmp_path / "kept"), ["http://old.test/b"])
+    (index,) = indexes(str(tmp_path / "kept"))
+    assert index.rows == 2
+    assert not verify(index)
 
 
-def test_names_that_are_none_are_refused() -> None:
-    with pytest.raises(ValueError, match="neither an id of 32 hex digits nor a web address"):
-        named(["abc"])
+def test_who_went_for_what_is_forgotten_comes_back(first: Path, tmp_path: Path) -> None:
+    """A later crawl of the same root left out what an earlier one had, and that is to be forgotten."""
+    crawl(second(tmp_path), first, "2026-47", (str(first),))
+    answer = forget(str(first), ["http://old.test/b"])
+    assert [one["stage"].split("-")[0] for one in answer["redo"]] == ["deduplicate"]
+    rows = told(crawl(second(tmp_path), first, "2026-47", (str(first),)))
+    assert rows["http://new.test/equal"]["twin"] is None
 
 
 def test_an_index_holds_no_text(first: Path) -> None:

@@ -1,6 +1,7 @@
 """Token shards of several roots as one dataset: weighed, asked where a document went, trained on from far away."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,9 @@ def tokenized(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tokenize,
     return folder, web, books
 
 
-def test_shards_of_two_roots_are_weighed_and_trained_on(tokenized: tuple[Path, Tokenize, Tokenize]) -> None:
+def test_shards_of_two_roots_are_weighed_and_trained_on(
+    tokenized: tuple[Path, Tokenize, Tokenize], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, web, books = tokenized
     far = str(folder / "elsewhere" / books.address)
     mix = Mix({"web": web}, {"books": far})
@@ -62,8 +65,11 @@ def test_shards_of_two_roots_are_weighed_and_trained_on(tokenized: tuple[Path, T
     assert [[name, share] for name, share in plan["stretches"][0]["weights"]] == [["web", 250_000], ["books", 750_000]]
     assert verify(str(folder / "root")) == []
     assert run(model, Local(), str(folder / "root")).seconds == {}
-    # a document of this root is followed into the training
-    ways = [why(str(folder / "root"), f"http://web.example/{n}") for n in range(17)]
+    # a document of this root is followed into the training, wherever the root lies by now and however it is named
+    shutil.copytree(folder / "root", folder / "moved")
+    assert verify(str(folder / "moved")) == []
+    monkeypatch.chdir(folder)
+    ways = [why("moved", f"http://web.example/{n}") for n in range(17)]
     told = [event for way in ways for event in way if event.stage == "Pretrain"]
     assert told
     assert any(event.facts["steps"] for event in told)
@@ -80,6 +86,14 @@ def test_another_vocabulary_and_what_is_no_shards_are_refused(tokenized: tuple[P
     ):
         with pytest.raises(ValueError, match=said):
             run(mix, Local(), str(folder / "root"))
+    twice = Mix(
+        {"web": web},
+        {"both": str(Path(run(Mix({"web": web, "other": web}), Local(), str(folder / "root")).dataset.uri))},
+    )
+    clash = Mix({"both/web": web}, dict(twice.elsewhere))
+    assert set(run(twice, Local(), str(folder / "root")).dataset.about["origins"]) == {"web", "both/web", "both/other"}
+    with pytest.raises(ValueError, match="two sources of a Mix would be called 'both/web'"):
+        run(clash, Local(), str(folder / "root"))
     with pytest.raises(ValueError, match="Mix has no corpora"):
         Mix()
     with pytest.raises(ValueError, match="two corpora called 'web'"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tundish.operators.model.plan import Plan, Source, Stretch, weights_of
+from tundish.operators.model.plan import Plan, Source, Stretch, onward, weights_of
 
 
 def one(rows=(7, 0, 5, 9), seed=1, batch=4, window=2, **other):
@@ -149,6 +149,32 @@ def test_a_plan_survives_being_written_and_grows_behind_what_was_done():
     assert row_list(longer.places(np.arange(400))) == row_list(plan.places(np.arange(400)))
 
 
+def test_a_hole_right_behind_what_was_done_does_not_count_as_before_it():
+    plan = one(batch=5)
+    for hole, same in (((50, 60), True), ((51, 60), True), ((49, 60), False), ((0, 5), False)):
+        assert (replace(plan, holes=(hole,)).until(10).digest == plan.until(10).digest) is same
+
+
+def grown(rows, steps):
+    plan = one(rows=rows, batch=4)
+    plan = onward(plan, 17, (Source("late", (9,)),))
+    while plan.runs_out() < steps * 4:
+        plan = onward(plan, plan.runs_out())
+    return plan
+
+
+def test_what_comes_late_is_seen_first_and_then_all_go_on_together():
+    plan = grown((7, 0, 5, 9), 10**6)
+    assert len(plan.stretches) < 5, "once none is behind, one stretch lasts for ever"
+    places = plan.places(np.arange(17, 17 + 3000))
+    assert sorted(places.source[:13].tolist()) == [0] * 4 + [1] * 9, "what each owes its first epoch"
+    rows = [(s, h, r) for s, _, h, r in row_list(places)]
+    first = 9 + 21 - 17
+    assert len(set(rows[:first])) == first, "each row once before any comes again"
+    for start in range(first, 2900, 30):
+        assert len(set(rows[start : start + 30])) == 30
+
+
 def test_the_order_is_the_same_on_every_machine():
     assert row_list(mixed().places(np.array([0, 1, 2, 101, 10**12]))) == GOLDEN
 
@@ -165,6 +191,10 @@ def test_what_makes_no_plan_is_refused():
         weights_of([Source("web", (0,))])
     with pytest.raises(ValueError, match="weight of 'web' is 0"):
         weights_of([Source("web", (3,))], {"web": 0})
+    with pytest.raises(ValueError, match="two sources of a plan have one name"):
+        Plan(1, (Source("web", (3,)), Source("web", (4,))), (Stretch(0, (("web", 1),)),), ((0, 1),))
+    with pytest.raises(ValueError, match=r"weight of 'web' is 1e\+300"):
+        weights_of([Source("web", (3,))], {"web": 1e300})
     with pytest.raises(ValueError, match="rank 2 of 2"):
         one().share(0, world=2, rank=2)
     with pytest.raises(ValueError, match="overlap"):

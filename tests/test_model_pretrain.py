@@ -280,6 +280,12 @@ def test_weights_change_at_a_step_and_what_was_done_before_stands(tmp_path):
     with pytest.raises(ValueError, match="checkpoint of another training"):
         pretrain(later, 0, 1, silent)
     checkpoint_of(task, 10)
+    beside = replace(task, out=str(tmp_path / "a" / "pretrain-0123456789"))  # as stages lie beside each other
+    shutil.copytree(task.out, tmp_path / "a" / "pretrain-9876543210")
+    pretrain(replace(later, out=beside.out), 0, 1, silent)
+    assert lines(beside, "log.jsonl")[:10] == lines(task, "log.jsonl")[:10], "with their seconds: they were taken over"
+    assert lines(beside, "ledger.jsonl") == lines(whole, "ledger.jsonl")
+    assert (losses(beside) == losses(whole)).all()
     pretrain(later, 0, 1, silent)
     assert lines(task, "ledger.jsonl") == lines(whole, "ledger.jsonl")
     assert (losses(task) == losses(whole)).all()

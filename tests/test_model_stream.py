@@ -43,7 +43,8 @@ def test_the_host_hides_the_bits_that_a_device_hides(rows, length, rate, vocabul
     tokens = source.integers(0, vocabulary, (rows, length), dtype=np.int32)
     tokens[::2, length // 2 :] = 0
     keys, epochs = source.integers(0, 2**64, rows, dtype=np.uint64), source.integers(0, 1000, rows)
-    hiding = Hiding(vocabulary, IDS, seed, rate)
+    ids = IDS if seed % 2 else IDS | {"[MASK]": vocabulary - 1}  # neighbours, or not
+    hiding = Hiding(vocabulary, ids, seed, rate)
     inputs, labels, digest = on_device(tokens, keys, epochs, hiding)
     found = hide(tokens.copy(), keys, epochs, hiding)
     assert (found.inputs == inputs).all()

@@ -3,11 +3,15 @@
 import random
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tundish.cluster.assets import asset
 from tundish.operators.text import classify, fasttext_file
@@ -41,11 +45,16 @@ def labels(found: Found, model: fasttext_file.Model) -> list[list[str]]:
     return [[model.labels[one] for one in row if one >= 0] for row in found.labels]
 
 
-def agree(path: str, texts: list[str], k: int = 3, tolerance: float = 1e-6) -> None:
-    """The same labels in the same order, their likelihoods alike."""
+@lru_cache(maxsize=1)
+def _wheel(path: str) -> Any:
     import fasttext
 
-    model, theirs = fasttext_file.load(path), fasttext.load_model(path)
+    return fasttext.load_model(path)
+
+
+def agree(path: str, texts: list[str], k: int = 3, tolerance: float = 1e-6) -> None:
+    """The same labels in the same order, their likelihoods alike."""
+    model, theirs = fasttext_file.load(path), _wheel(path)
     found = Predictor(model)(pa.array(texts, pa.large_string()), k)
     for text, mine, scores in zip(texts, labels(found, model), found.scores, strict=True):
         names, chances = theirs.predict(text.replace("\n", " "), k=k)
@@ -64,6 +73,13 @@ def test_labels_of_a_quantized_hierarchical_model_are_fasttexts(path: str) -> No
     agree(path, [" ".join(f"word{n}" for n in range(90_000))], tolerance=1e-5)  # more than are remembered at once
 
 
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(st.one_of(st.sampled_from("aeinr стовä漢字 \t"), st.characters(codec="utf-8")), max_size=60)))
+def test_labels_of_any_characters_are_fasttexts(path: str, texts: list[str]) -> None:
+    said = [text for text in texts if text.strip() and "</s>" not in text and "\n" not in text]
+    agree(path, said, k=2)
+
+
 def test_labels_of_a_softmax_with_runs_of_words_are_fasttexts(tmp_path: Path) -> None:
     lines = [f"buy cheap {n} now now" for n in range(60)] + [f"the harbour wakes before the sun {n}" for n in range(60)]
     body = classify.train(lines, ["bad"] * 60 + ["good"] * 60, classify.Settings(dimension=20, buckets=5000, epochs=5))
@@ -76,8 +92,8 @@ def test_what_was_asked_before_and_in_which_thread_does_not_matter(path: str) ->
     texts = pa.array(PLAIN + drawn(400), pa.large_string())
     calm = Predictor(model)(texts, 2)
     small = Predictor(model)
-    own = small._memory()  # so little memory that it is emptied again and again
-    own.learnt = (np.zeros((256, 2), np.uint64), *own.learnt[1:])
+    own = small._memory(0)  # so little memory that it is emptied again and again
+    own.learnt, own.places = (np.zeros((256, 2), np.uint64), *own.learnt[1:]), 1 << 30
     for _ in range(2):
         assert (small(texts, 2).labels == calm.labels).all()
     shared = Predictor(model)

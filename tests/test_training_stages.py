@@ -101,6 +101,17 @@ def test_wrong_settings_are_refused_before_anything_runs(tmp_path: Path, texts: 
         ("Pretrain.model=tinny", "it is one of tiny"),
         ("Pretrain.precision=float8", "it is one of float32"),
         ("Pretrain.tokens=lots", "is no number of tokens"),
+        ("Pretrain.tokens=infM", "is no number of tokens"),
+        ("Pretrain.mask=1.5", "it is the share of tokens"),
+        ("Pretrain.batch=0", "it is at least 1"),
+        ("Pretrain.length=2", "it is at least 3"),
+        ("Pretrain.row=32", "a row holds at least one segment"),
+        ("Pretrain.window=-1", "it is at least 0"),
+        ("Pretrain.checkpoint_every=0", "it is at least 1"),
+        ("Pretrain.skip=[[9, 5]]", "ascending, that do not overlap"),
+        ("Pretrain.weights={web: -1}", "give positive numbers"),
+        ("Pretrain.reweigh={5: {}}", "give positive numbers"),
+        ("Pretrain.reweigh={0: {web: 1}}", "say by `weights`"),
         ("Finetune.holdout=2", "it is a share"),
     ):
         with pytest.raises(ValueError, match=sentence):

@@ -10,8 +10,8 @@ from tundish.operators.text.kernels.machine import U64, inner, kernel
 
 G, A, B = np.uint64(GOLDEN), np.uint64(FIRST), np.uint64(SECOND)
 LOW = np.uint64(0xFFFFFFFF)
-BITS = 11  # of a draw, by which a row's draws are counted into buckets
-BUCKETS = 2 << BITS  # and behind them those of specials, which have every bit set
+BITS = 11  # of a draw, at most, by which a row's draws are counted into buckets
+BUCKETS = 2 << BITS
 
 
 @inner
@@ -78,6 +78,8 @@ def fill(tokens, offsets, starts, rows, slots, room, frame, out, bounds, ends, s
         if place < out.shape[1]:
             bounds[slot, segments] = place
             segments += 1
+            for each in range(place, out.shape[1]):
+                out[slot, each] = frame[2]
         ends[slot] = segments
 
 
@@ -93,11 +95,11 @@ def joined(bounds, ends, row, flat):
 
 
 @inner
-def _bound(draws, length, bucket, wanted, few):
+def _bound(draws, length, shift, bucket, wanted, few):
     """The `wanted`-th smallest draw of a bucket. A bucket holds few."""
     size = 0
     for p in range(length):
-        if (draws[p] >> U64(63 - BITS)) == U64(bucket):
+        if (draws[p] >> shift) == U64(bucket):
             at = size
             while at > 0 and few[at - 1] > draws[p]:
                 few[at] = few[at - 1]
@@ -125,38 +127,52 @@ def _without(draws, found, first, last, bound, wanted):
 
 @kernel
 def hide(
-    tokens, choose, draw, places, ordinary, special, rate, mask_id, scratch, buckets, found, labels, counts, total
+    tokens, choose, draw, places, ordinary, special, span, rate, mask_id, scratch, buckets, found, labels, counts, total
 ):
     """Hides places of every row of `tokens` (B, T) in place; gives how many in all.
 
     choose, draw (B,): each row's word in two streams; places (T,): the hash of every place; ordinary (n,): ids that may
-    be drawn; special (V,) uint8: which ids are never hidden; scratch (2, T), buckets (BUCKETS,). Writes the hidden
-    places of the flattened rows into `found`, what stood there into `labels`, the number a row into `counts` (B,), the
-    sum of the hashes of what was hidden into `total` (1,). Returns -1 - t at a token t outside of the vocabulary.
+    be drawn; special (V,) uint8: which ids are never hidden; span (2,) uint32: the first and last of them where they
+    are neighbours, else the last before the first; scratch (2, T), buckets (BUCKETS,) int32. Writes the hidden places
+    of the flattened rows into `found`, what stood there into `labels`, the number a row into `counts` (B,), the sum of
+    the hashes of what was hidden into `total` (1,). Returns -1 - t at a token t outside of the vocabulary.
     """
     at, sum_ = 0, U64(0)
     draws, few = scratch[0], scratch[1]
     rows, length = tokens.shape
+    first_, last, vocabulary = span[0], span[1], np.uint32(len(special))
+    bits = 4
+    while bits < BITS and (8 << bits) < length:  # some eight draws a bucket
+        bits += 1
+    shift, size = U64(63 - bits), 2 << bits  # the upper half for specials, which have every bit set
     for b in range(rows):
         # without branches: whether a place is hidden cannot be foretold, and a wrong guess costs as much as ten places
-        buckets[:] = 0
-        ordinaries, first, outside = 0, at, False
+        buckets[:size] = 0
+        ordinaries, first, outside = length, at, False
         word = choose[b]
         for p in range(length):  # alone in its loop, so that it runs eight places at a time
             draws[p] = mixed(word ^ places[p]) >> U64(1)
+        if last >= first_:  # the special ids are neighbours: looked at eight at a time as well
+            for p in range(length):
+                token = np.uint32(tokens[b, p])
+                never = (token - first_) <= (last - first_)
+                outside |= token >= vocabulary
+                draws[p] |= U64(0) - U64(never)
+                ordinaries -= never
+        else:
+            for p in range(length):
+                token = np.uint32(tokens[b, p])
+                inside = token < vocabulary
+                outside |= not inside
+                never = special[token * inside]
+                draws[p] |= U64(0) - U64(never)
+                ordinaries -= never
         for p in range(length):
-            token = np.int64(tokens[b, p]) & 0xFFFFFFFF  # one over 2^31 has become negative here
-            inside = token < len(special)
-            outside |= not inside
-            never = U64(special[token * inside])
-            draws[p] |= U64(0) - never
-            buckets[draws[p] >> U64(63 - BITS)] += 1  # specials count in the last, behind all others
-            ordinaries += np.int64(U64(1) - never)
+            buckets[draws[p] >> shift] += 1  # specials count in the last, behind all others
         if outside:
             for p in range(length):
-                token = np.int64(tokens[b, p]) & 0xFFFFFFFF
-                if token >= len(special):
-                    return -1 - token
+                if np.uint32(tokens[b, p]) >= vocabulary:
+                    return -1 - np.int64(np.uint32(tokens[b, p]))
         counts[b] = 0
         if ordinaries == 0:
             continue
@@ -165,7 +181,7 @@ def hide(
         while before + buckets[bucket] < wanted:
             before += buckets[bucket]
             bucket += 1
-        bound = _bound(draws, length, bucket, wanted - before, few)
+        bound = _bound(draws, length, shift, bucket, wanted - before, few)
         for p in range(length):
             found[at] = p
             at += draws[p] <= bound

@@ -26,6 +26,7 @@ import numpy as np
 from tundish.operators.model.mixture import Mixture
 from tundish.operators.model.tour import Source, Tour, tour
 
+FOREVER = 1 << 62  # a position
 PARTS = 1_000_000  # given shares are read as so many parts
 
 
@@ -81,6 +82,8 @@ class Plan:
                     raise ValueError(
                         f"there is a weight for {name!r}, which has no rows; the sources are {', '.join(sorted(known))}"
                     )
+        if len(known) < len(self.sources):
+            raise ValueError(f"two sources of a plan have one name; give each of {sorted(known)} its own")
         if not self.stretches or self.stretches[0].first or not self.batches or self.batches[0][0]:
             raise ValueError("a plan needs a stretch at position 0 and a batch at step 0; give one of each")
         for first in ([s.first for s in self.stretches], [step for step, _ in self.batches]):
@@ -206,8 +209,11 @@ class Plan:
         return found
 
     def runs_out(self) -> int:
-        """The position at which the last stretch has given as many rows as its weights sum to."""
+        """The position at which the last stretch has given as many rows as its weights sum to; FOREVER for one in
+        which every source weighs its rows: then epoch follows upon epoch."""
         last = self.stretches[-1]
+        if dict(last.weights) == {source.name: source.size for source in self.sources if source.size}:
+            return FOREVER
         return last.first + sum(weight for _, weight in last.weights)
 
     # which shards are used when
@@ -259,7 +265,7 @@ class Plan:
 
     def until(self, step: int) -> "Plan":
         """What of the plan decides the steps before this one: a plan may grow behind it and stay the same training."""
-        end = int(self._around(np.array([self.consumed(step)]))[0]) if step else 0
+        end = int(self._around(np.array([self.consumed(step) - 1]))[0]) + 1 if step else 0
         stretches = tuple(stretch for stretch in self.stretches if stretch.first < end) or self.stretches[:1]
         named = {name for stretch in stretches for name, _ in stretch.weights}
         return replace(
@@ -297,7 +303,7 @@ def weights_of(sources: Sequence[Source], shares: Mapping[str, float] | None = N
     for name, share in shares.items():
         if not sizes.get(name):
             raise ValueError(f"there is a weight for {name!r}, which has no rows; the sources are {', '.join(sizes)}")
-        if not 0 < share < float("inf"):
+        if not 1e-100 < share < 1e100:
             raise ValueError(f"the weight of {name!r} is {share}; give a positive number, or leave the source out")
     total = sum(shares.values())
     if not total:

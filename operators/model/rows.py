@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tundish.operators.model import kernels
+from tundish.operators.text.kernels.machine import sealed
 
 FRAME = 2  # [CLS] and [SEP] around every segment
 WASTE = 0.02
@@ -85,7 +86,7 @@ def counted(offsets: np.ndarray, layout: Layout) -> tuple[np.ndarray, int]:
     # a row but the last holds at least this many tokens: half of it where every segment has one token
     least = max(1, (layout.row - layout.spare) // (FRAME + 1))
     starts = np.empty(tokens // least + 2, np.int64)
-    rows, segments = kernels.cut(offsets, layout.row, layout.context - FRAME, layout.spare, starts)
+    rows, segments = kernels.cut(sealed(offsets), layout.row, layout.context - FRAME, layout.spare, starts)
     return starts[: rows + 1].copy(), tokens + FRAME * int(segments)
 
 
@@ -112,7 +113,7 @@ def fill(
 ) -> Filled:
     """Row `rows[b]` of `shards[which[b]]` for every b of B; rows of one shard are filled in one go."""
     count = len(rows)
-    tokens = np.full((count, layout.row), frame.pad, np.int32)
+    tokens = np.empty((count, layout.row), np.int32)
     bounds = np.empty((count, layout.row // (FRAME + 1) + 2), np.int32)
     ends, sizes = np.empty(count, np.int64), np.empty(count, np.int64)
     which = np.asarray(which)
@@ -122,13 +123,11 @@ def fill(
         if shard.starts[-1] > len(shard.tokens) or shard.starts[-1] != shard.offsets[-1]:
             raise ValueError(f"rows end at token {shard.starts[-1]} of a shard of {len(shard.tokens)}; cut them anew")
         kernels.fill(
-            shard.tokens,
-            shard.offsets,
-            shard.starts,
+            *map(sealed, shard),
             wanted,
             slots,
             layout.context - FRAME,
-            np.array([frame.cls, frame.sep], np.int32),
+            np.array([frame.cls, frame.sep, frame.pad], np.int32),
             tokens,
             bounds,
             ends,

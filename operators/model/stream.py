@@ -20,7 +20,7 @@ import numpy as np
 from tundish.operators.model import kernels
 from tundish.operators.model.order import keyed, mixed
 from tundish.operators.model.plan import Places, Plan
-from tundish.operators.model.rows import Filled, Frame, Layout, Shard, fill
+from tundish.operators.model.rows import Filled, Frame, Layout, Shard, cut, fill
 from tundish.operators.model.tour import name_key
 
 CHOOSE, DRAW = 1, 2  # two streams of numbers per place; masking draws from the same
@@ -53,6 +53,13 @@ class Hiding:
         found = np.zeros(self.vocabulary, np.uint8)
         found[[each for each in self.specials.values() if each < self.vocabulary]] = 1
         return found
+
+    @cached_property
+    def span(self) -> np.ndarray:
+        """(2,) uint32: the first and last special id where they are neighbours, else (1, 0)."""
+        found = np.flatnonzero(self.special)
+        together = len(found) and found[-1] - found[0] + 1 == len(found)
+        return np.array([found[0], found[-1]] if together else [1, 0], np.uint32)
 
     @cached_property
     def ordinary(self) -> np.ndarray:
@@ -118,10 +125,11 @@ def hide(tokens: np.ndarray, keys: np.ndarray, epochs: np.ndarray, hiding: Hidin
         _place_words(length),
         hiding.ordinary,
         hiding.special,
+        hiding.span,
         hiding.rate,
         hiding.specials["[MASK]"],
         np.empty((2, length), np.uint64),
-        np.empty(kernels.BUCKETS, np.int64),
+        np.empty(kernels.BUCKETS, np.int32),
         found,
         labels,
         counts,
@@ -198,6 +206,16 @@ class Stream:
                 f"counted {counted}; train on the shards of the plan, or begin anew"
             )
         return shard
+
+
+def warm() -> None:
+    """Compile the kernels into the cache, before several processes would."""
+    layout, offsets = Layout(8, 8), np.array([0, 3, 9], np.int64)
+    for kind in (np.uint16, np.uint32):
+        shard = Shard(np.arange(5, 14, dtype=kind), offsets, cut(offsets, layout))
+        rows = fill([shard], [0, 0], np.arange(2), layout, Frame(2, 3, 0))
+    hiding = Hiding(20, {"[PAD]": 0, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}, 1, 0.5)
+    hide(rows.tokens, np.arange(2, dtype=np.uint64), np.zeros(2, np.int64), hiding)
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

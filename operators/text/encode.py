@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from tundish.operators.text.column import large
-from tundish.operators.text.kernels import charsmap, chunked, merges
+from tundish.operators.text.kernels import charsmap, chunked, merge_tables
 from tundish.operators.text.kernels.machine import PAD, padded, sealed
 from tundish.operators.text.kernels.trie import trie
 from tundish.operators.text.sentencepiece_file import (
@@ -108,6 +108,8 @@ class Encoder:
         """The texts that came with the model, if any did, must give the pieces that came with them; a unigram model's
         as good ones, for SentencePiece has not always taken the same among equals."""
         samples = self.model.samples
+        if not samples:
+            return
         found = self(pa.array([text for text, _ in samples], pa.large_string())).to_pylist()
         numbers = {piece.decode(): number for number, piece in enumerate(self.model.pieces)}
         scores, penalty = self._tables[1][2], self._tables[1][4]
@@ -181,7 +183,7 @@ def _merging(model: Model) -> tuple[object, ...]:
     pairs, codes, bits = np.zeros((1, 2), np.uint64), np.zeros(1, np.int32), np.zeros(1, np.uint64)
     links, values = trie([], [])
     if model.kind == "bpe":
-        pairs, codes, bits = merges.tables(model.pieces, model.scores, _usable(model))
+        pairs, codes, bits = merge_tables.tables(model.pieces, model.scores, _usable(model))
         users = {piece: at for at, piece in enumerate(model.pieces) if model.types[at] == USER_DEFINED}
         links, values = trie(list(users), list(users.values()))
     lengths = np.array([len(piece) for piece in model.pieces], np.int32)

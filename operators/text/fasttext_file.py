@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tundish.operators.text.kernels.fasttext import HIERARCHICAL, OFF, laid, measured
+from tundish.operators.text.kernels.fasttext import OFF, laid, measured
+from tundish.operators.text.kernels.fasttext_labels import HIERARCHICAL
 
 MAGIC, SUPERVISED = 793712314, 3
 PREFIX = b"__label__"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tundish.operators.text.fasttext_file import MAGIC, SUPERVISED, tree_of
-from tundish.operators.text.kernels.fasttext import HIERARCHICAL, SOFTMAX
+from tundish.operators.text.kernels.fasttext_labels import HIERARCHICAL, SOFTMAX
 from tundish.operators.text.kernels.fasttext_learn import learned, spelled
 from tundish.operators.text.kernels.machine import sealed
 from tundish.operators.text.learning import Settings
@@ -100,7 +100,8 @@ def _spelled(words: pa.LargeStringArray, settings: Settings) -> tuple[np.ndarray
     pool, starts = np.empty(int(each.sum()) * most + 1, np.int32), np.zeros(len(words) + 1, np.int64)
     sizes = np.array([settings.shortest, settings.longest, max(1, settings.buckets), 1], np.int64)
     named = np.zeros(len(words), np.bool_)
-    used = spelled(sealed(data), sealed(bounds), sizes, (np.zeros(0, np.int32), np.zeros(0, np.uint8)), pool, starts, named)
+    whole = np.zeros(0, np.int32), np.zeros(0, np.uint8)
+    used = spelled(sealed(data), sealed(bounds), sizes, whole, pool, starts, named)
     return pool[:used], starts, named
 
 

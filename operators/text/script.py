@@ -1,4 +1,4 @@
-"""Which script a text is written in, by its letters: ISO 15924 codes.
+"""Which script a text is written in, by its letters (ISO 15924 codes), and whether it is all in capitals.
 
 Which letter is of which script is a fact of Unicode (Scripts.txt, as fontTools carries it). Some languages are written
 in several at once: a text with kana among its Han is `Jpan`, one of Han alone `Hani`; one of Hangul is `Hang`, with Han
@@ -16,7 +16,7 @@ from fontTools.unicodedata import Scripts
 
 from tundish.operators.text.kernels import classes
 from tundish.operators.text.kernels.machine import sealed
-from tundish.operators.text.kernels.script import counted
+from tundish.operators.text.kernels.script import counted, shouted
 
 NOBODYS = ("Zyyy", "Zinh", "Zzzz")  # common to several, inherited from the letter before, unknown
 KANA = 0.05  # share of kana among kana and Han from which a text is Japanese: Chinese quotes a word now and then
@@ -34,6 +34,24 @@ def _table() -> tuple[np.ndarray, tuple[str, ...]]:
     return sealed(out), codes
 
 
+def in_capitals(texts: pa.LargeStringArray) -> np.ndarray:
+    """(n,) whether a text is all in capitals: a headline, a notice.
+
+    >>> in_capitals(pa.array(["DER KRANICH, 2024", "Der Kranich", "NBA 東京の鶴", "123"], pa.large_string())).tolist()
+    [True, False, False, False]
+    """
+    found = np.zeros(len(texts), np.bool_)
+    if len(texts):
+        shouted(*_buffers(texts), classes.table(), found)
+    return found
+
+
+def _buffers(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of all texts, and (n + 1,) where each begins."""
+    offsets = sealed(np.frombuffer(texts.buffers()[1], np.int64, len(texts) + 1, 8 * texts.offset))
+    return sealed(np.frombuffer(texts.buffers()[2] or b"\0", np.uint8)), offsets
+
+
 def scripts(texts: pa.LargeStringArray) -> pa.StringArray:
     """(n,) ISO 15924 code of the script most letters of each text are of; null without letters.
 
@@ -43,10 +61,8 @@ def scripts(texts: pa.LargeStringArray) -> pa.StringArray:
     table, codes = _table()
     if not len(texts):
         return pa.array([], pa.string())
-    offsets = sealed(np.frombuffer(texts.buffers()[1], np.int64, len(texts) + 1, 8 * texts.offset))
-    data = sealed(np.frombuffer(texts.buffers()[2] or b"\0", np.uint8))
     counts = np.zeros((len(texts), len(codes)), np.int32)
-    counted(data, offsets, table, codes.index("Latn"), counts)
+    counted(*_buffers(texts), table, codes.index("Latn"), counts)
     counts[:, 0] = 0
     han, kana = codes.index("Hani"), codes.index("Jpan")
     japanese = counts[:, kana] > KANA * (counts[:, han] + counts[:, kana])

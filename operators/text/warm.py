@@ -9,6 +9,7 @@ import pyarrow as pa
 from tundish.operators.text import (
     chain,
     components,
+    encode,
     minhash,
     overlap,
     passages,
@@ -23,6 +24,7 @@ _TEXTS = (
     "Warm text, once more: it’s 3 o'clock… [1]\n\nÇa va ?\r\n{x}; use cookies 東京へ\x85 \u3000a@b.example",
     "Ã© plain.",
 )
+_BPE = b"\n\x09\n\x05<unk>\x18\x02\n\x03\n\x01a\n\x04\n\x02aa\x12\x02\x18\x02"  # <unk>, a, aa; of type BPE
 
 
 def texts() -> pa.LargeStringArray:
@@ -66,6 +68,11 @@ def cutting() -> None:
     overlap.Finder(overlap.benchmarks({"warm": [(0, [" ".join(_TEXTS) * 3])]})).find(texts())
 
 
+def encoding() -> None:
+    """What Tokenize runs on: a model of three pieces compiles what any model needs."""
+    encode.Encoder(_BPE)(texts())
+
+
 def everything() -> None:
     """All of it, for a set-up."""
     for splitter in ("unicode", "spacy-en"):
@@ -74,3 +81,4 @@ def everything() -> None:
     repairing()
     masking()
     cutting()
+    encoding()

@@ -3,7 +3,7 @@
 A chunk is a run of what is no white space (with what white space is before it, where the model keeps that). The table
 is asked by the chunk's bytes, and answers by them: up to 16 stand in the entry itself, more are compared where they are
 kept. Where a chunk's ids could depend on its neighbours (it ends with a space symbol of its own) the text is taken as a
-whole; so is every text of a model whose rules or pieces cross white space (Plan of operators/text/encode).
+whole; so is every text of a model whose rules or pieces cross white space (`_apart` of operators/text/encode).
 
 State is the caller's; the table is emptied when it is full, which changes nothing but time. Nothing is allocated: where
 room is short the kernel says so, and begins again with the text it stopped at.

@@ -4,25 +4,24 @@ A text is the bag of its words (runs between fastText's white space), their n-gr
 rows of all of them are added in fastText's order, in its precision, so that the sum is the same float32 for float32.
 The rows of a word are looked up once and remembered (`keys` to `pool`): what costs is adding them.
 
-Promises: no GIL; state is the caller's, so that each thread has its own; up to 8 bytes behind a text are read. A word of a text that is `</s>` or begins with
+Promises: no GIL; state is the caller's, so that each thread has its own. A word of a text that is `</s>` or begins with
 `__label__` is fastText's own and no word. Refuses nothing.
 """
 
 import numpy as np
 
-from tundish.operators.text.kernels.machine import I64, U64, hashed, inner, kernel
+from tundish.operators.text.kernels.machine import I64, U64, inner, kernel
 
 OFF = -1  # a bucket without a row
 FNV, PRIME = np.uint32(2166136261), np.uint32(16777619)
 WORD_GRAM = np.uint64(116049371)
 LONG = 1024  # bytes of a word that is remembered
+BATCH = 64  # words looked up one after the other, before their rows are added
 COUNT, MOST = np.uint64(24), np.uint64((1 << 24) - 1)  # bits that hold how many rows a word has
 NAMED = np.uint64(0xFFFFFFFFFFFFFFFF)  # in their place: a label is no word
-TINY = 1e-5  # added to a likelihood before its logarithm, as in fastText
 F32, U32 = np.float32, np.uint32
 EOS_HASH = np.uint32(3617362777)  # of "</s>"
 LABEL = np.frombuffer(b"__label__", np.uint8)
-HIERARCHICAL, SOFTMAX = 1, 3  # fastText's numbers of losses; with the others every label is yes or no by itself
 
 
 @inner
@@ -134,6 +133,36 @@ def _grams(data, start, end, low, high, sizes, first, pruned, pool, used):
 
 
 @inner
+def _spelt(data, start, end, sizes, first, pruned, pool, used, marked):
+    """The same of a whole word, quicker: nearly all n-grams of a pruned model have no row, so each is written down and
+    the next one over it, where a jump would be guessed wrong now and then."""
+    shortest, longest, buckets = sizes[0], sizes[1], U32(sizes[2])
+    rows, bits = pruned
+    whole, size, low = rows.size == 0, end - start + 2, used
+    marked[0], marked[size - 1] = 60, 62
+    for at in range(start, end):
+        marked[at - start + 1] = data[at]
+    for begin in range(size):
+        if marked[begin] & 0xC0 == 0x80:
+            continue
+        state, at, n = FNV, begin, I64(1)
+        while at < size and n <= longest:
+            state = _hashed(state, marked[at])
+            at += 1
+            while at < size and marked[at] & 0xC0 == 0x80:
+                state = _hashed(state, marked[at])
+                at += 1
+            if n >= shortest and not (n == 1 and (begin == 0 or at == size)):
+                bucket = I64(state % buckets)
+                pool[used] = bucket
+                used += I64(1) if whole else I64((bits[bucket >> 3] >> (bucket & 7)) & 1)
+            n += 1
+    for one in range(low, used):
+        pool[one] = first + I64(pool[one]) if whole else first + I64(rows[pool[one]])
+    return used
+
+
+@inner
 def _named(data, start, end):
     """Whether a word is a label, or the end of a sentence."""
     if end - start == 4 and data[start] == 60 and data[start + 1] == 47:
@@ -154,81 +183,106 @@ def _added(vectors, pool, low, high, hidden):
             hidden[d] += vectors[row, d]
 
 
+@inner
+def _flushed(batch, low, high, vectors, pool, longest, hashes, runs, words, hidden):
+    """The rows of looked-up words added up; (rows, words in `runs` then)."""
+    count = I64(0)
+    for one in range(low, high):
+        first, many = batch[one, 2], batch[one, 3]
+        if first < 0:  # a label is no word
+            continue
+        _added(vectors, pool, first, first + many, hidden)
+        count += many
+        if longest > 1:
+            runs[words] = hashes[batch[one, 4]]
+            words += 1
+    return count, words
+
+
 @kernel
 def summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, runs, hidden):
     """The rows of a text added up in `hidden`, divided by their number, which is returned.
 
     `known`: text, bounds and table of the model's words. `sizes`: shortest and longest n-gram of characters, buckets,
     longest run of words. `learnt`: by place, the key of a word, and its first row in the pool above the number of its
-    rows, side by side in one line of the cache; its hash; and the pool. `state`: words remembered, rows in the pool.
-    `runs`: room for the hashes of the words of a text.
+    rows, side by side in one line of the cache; its hash; the pool; room for a word between its marks, and for `BATCH`
+    words. `state`: words remembered, rows in the pool. `runs`: room for the hashes of the words of a text.
+
+    Words are cut and hashed, then looked up, then added, some at a time: so the memory is asked for many at once.
     """
     text, bounds, table = known
-    memory, hashes, pool = learnt
+    memory, hashes, pool, marked, keys, batch = learnt
     places = I64(memory.shape[0])
     mask, first, longest = U64(places - 1), I64(bounds.size - 1), sizes[3]
     hidden[:] = F32(0)
-    count, words, at = I64(0), I64(0), start
-    while at < end:
-        while at < end and _white(data[at]):
-            at += 1
-        begin = at
-        while at < end and not _white(data[at]):
-            at += 1
-        if at == begin:
-            break
-        key = hashed(data, begin, at - begin)
-        place = (key >> U64(17)) & mask
-        while memory[place, 0] != 0 and memory[place, 0] != key:
-            place = (place + U64(1)) & mask
-        if memory[place, 0] == 0:
-            code = FNV
-            for byte in range(begin, at):
-                code = _hashed(code, data[byte])
-            low, lasting = I64(state[1]), at - begin <= LONG
-            if 2 * state[0] >= places or low + (min(at - begin, I64(LONG)) + 3) * (sizes[1] + 1) > pool.size:
-                memory[:, 0] = U64(0)  # what is remembered is forgotten; what is added up stays
-                state[:] = 0
-                low, place = I64(0), (key >> U64(17)) & mask
-            used = low
-            if not _named(data, begin, at):
-                word = _found(data, begin, at, code, text, bounds, table)
-                if word >= 0:
-                    pool[used] = word
-                    used += 1
-                if sizes[1] > 0 and lasting:
-                    used = _grams(data, begin, at, I64(0), at - begin + 2, sizes, first, pruned, pool, used)
-            else:
-                low = I64(-1)
-            if not lasting and low < 0:
-                continue
-            if not lasting:  # too long to be remembered
-                _added(vectors, pool, low, used, hidden)
-                count += used - low
-                for part in range(0, at - begin + 2 if sizes[1] > 0 else 0, LONG):
-                    last = min(I64(part) + LONG, at - begin + 2)
-                    used = _grams(data, begin, at, I64(part), last, sizes, first, pruned, pool, low)
+    count, words, at, held = I64(0), I64(0), start, I64(1)
+    while held:
+        held = I64(0)
+        while at < end and held < BATCH:
+            while at < end and _white(data[at]):
+                at += 1
+            begin, key = at, U64(0xCBF29CE484222325)
+            while at < end and not _white(data[at]):
+                key = (key ^ U64(data[at])) * U64(0x9FB21C651E98DF25)
+                key ^= key >> U64(29)
+                at += 1
+            if at == begin:
+                break
+            keys[held], batch[held, 0], batch[held, 1] = key | U64(1), begin, at
+            held += 1
+        done = I64(0)  # words of these that are added up
+        for one in range(held):
+            key = keys[one]
+            place = (key >> U64(17)) & mask
+            while memory[place, 0] != 0 and memory[place, 0] != key:
+                place = (place + U64(1)) & mask
+            if memory[place, 0] == 0:
+                begin, last = batch[one, 0], batch[one, 1]
+                low, lasting = I64(state[1]), last - begin <= LONG
+                full = 2 * state[0] >= places
+                full = full or low + (min(last - begin, I64(LONG)) + 3) * (sizes[1] + 1) > pool.size
+                if full or not lasting:
+                    more, words = _flushed(batch, done, one, vectors, pool, longest, hashes, runs, words, hidden)
+                    count, done = count + more, I64(one)
+                if full:
+                    memory[:, 0] = U64(0)  # what is remembered is forgotten; what is added up stays
+                    state[:] = 0
+                    low, place = I64(0), (key >> U64(17)) & mask
+                used, named, code = low, _named(data, begin, last), FNV
+                if not named:
+                    for byte in range(begin, last):
+                        code = _hashed(code, data[byte])
+                    word = _found(data, begin, last, code, text, bounds, table)
+                    if word >= 0:
+                        pool[used] = word
+                        used += 1
+                if not lasting:
+                    done += 1
+                    if named:
+                        continue
                     _added(vectors, pool, low, used, hidden)
                     count += used - low
+                    for part in range(0, last - begin + 2 if sizes[1] > 0 else 0, LONG):
+                        to = min(I64(part) + LONG, last - begin + 2)
+                        used = _grams(data, begin, last, I64(part), to, sizes, first, pruned, pool, low)
+                        _added(vectors, pool, low, used, hidden)
+                        count += used - low
+                    if longest > 1:
+                        runs[words] = code
+                        words += 1
+                    continue
+                if sizes[1] > 0 and not named:
+                    used = _spelt(data, begin, last, sizes, first, pruned, pool, used, marked)
+                memory[place, 0] = key
+                memory[place, 1] = NAMED if named else U64(low) << COUNT | U64(used - low)
                 if longest > 1:
-                    runs[words] = code
-                    words += 1
-                continue
-            memory[place, 0] = key
-            memory[place, 1] = NAMED if low < 0 else U64(low) << COUNT | U64(used - low)
-            if longest > 1:
-                hashes[place] = code
-            state[0], state[1] = state[0] + 1, used
-        packed = memory[place, 1]
-        if packed == NAMED:
-            continue
-        low = I64(packed >> COUNT)
-        high = low + I64(packed & MOST)
-        _added(vectors, pool, low, high, hidden)
-        count += high - low
-        if longest > 1:
-            runs[words] = hashes[place]
-            words += 1
+                    hashes[place] = code
+                state[0], state[1] = state[0] + 1, used
+            packed = memory[place, 1]
+            batch[one, 2] = I64(-1) if packed == NAMED else I64(packed >> COUNT)
+            batch[one, 3], batch[one, 4] = I64(packed & MOST), I64(place)
+        more, words = _flushed(batch, done, held, vectors, pool, longest, hashes, runs, words, hidden)
+        count += more
     if eos >= 0:
         for d in range(hidden.size):
             hidden[d] += vectors[eos, d]
@@ -250,97 +304,3 @@ def summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, 
         for d in range(hidden.size):
             hidden[d] *= part
     return count
-
-
-@inner
-def _put(label, score, labels, scores, held):
-    """Into the best so far, best first; how many there are then."""
-    at = min(held, labels.size - 1)
-    while at > 0 and scores[at - 1] < score:
-        labels[at], scores[at] = labels[at - 1], scores[at - 1]
-        at -= 1
-    if at < labels.size:
-        labels[at], scores[at] = label, score
-    return min(held + 1, I64(labels.size))
-
-
-@inner
-def _crossed(hidden, across, out):
-    """The product of `hidden` with every column of `across`, (d, n). Columns lie side by side, so that many are added
-    up at once, each in fastText's order."""
-    out[:] = F32(0)
-    for d in range(hidden.size):
-        part = hidden[d]
-        for column in range(across.shape[1]):
-            out[column] += across[d, column] * part
-
-
-@inner
-def _log(chance):
-    return F32(np.log(np.float64(chance) + TINY))
-
-
-@kernel
-def descended(hidden, across, tree, labels, scores, nodes, so_far, dots):
-    """The most likely labels of a hierarchical softmax, best first; how many. What cannot be among them is not looked
-    at. `across`: (d, nodes) weights; `nodes`, `so_far`, `dots`: room, as many as labels."""
-    leaves, held, depth = I64(dots.size), I64(0), I64(1)
-    nodes[0], so_far[0] = 2 * leaves - 2, F32(0)
-    least = _log(F32(0))
-    _crossed(hidden, across, dots)
-    while depth:
-        depth -= 1
-        node, score = I64(nodes[depth]), so_far[depth]
-        if score < least or (held == labels.size and score < scores[held - 1]):
-            continue
-        if node < leaves:
-            held = _put(node, score, labels, scores, held)
-            continue
-        right = F32(1.0 / np.float64(F32(1) + np.exp(-dots[node - leaves])))
-        nodes[depth], so_far[depth] = tree[1, node - leaves], F32(score + _log(right))
-        nodes[depth + 1], so_far[depth + 1] = tree[0, node - leaves], F32(score + _log(F32(1.0 - np.float64(right))))
-        depth += 2
-    for one in range(held):
-        scores[one] = np.exp(scores[one])
-    return held
-
-
-@kernel
-def weighed(hidden, across, softmax, labels, scores, chances):
-    """The most likely of all labels, best first; how many. `across`: (d, labels) weights; `chances`: room, as many as
-    labels."""
-    most, whole, held = F32(-np.inf), F32(0), I64(0)
-    _crossed(hidden, across, chances)
-    for label in range(chances.size):
-        most = max(most, chances[label])
-    for label in range(chances.size):
-        if softmax:
-            chances[label] = np.exp(chances[label] - most)
-            whole += chances[label]
-        else:
-            chances[label] = F32(1) / (F32(1) + np.exp(-chances[label]))
-    for label in range(chances.size):
-        score = _log(chances[label] / whole if softmax else chances[label])
-        if held < labels.size or score > scores[held - 1]:
-            held = _put(label, score, labels, scores, held)
-    for one in range(held):
-        scores[one] = np.exp(scores[one])
-    return held
-
-
-@kernel
-def labelled(data, offsets, known, vectors, across, tree, pruned, sizes, eos, loss, own, labels, scores):
-    """(n, k) labels and their likelihoods, best first, for n texts; label -1 where there are fewer, and for a text
-    without a row. `own`: what is learnt of words, the state of that, and room: hidden, runs, nodes, so far, dots."""
-    learnt, state, hidden, runs, nodes, so_far, dots = own
-    for one in range(offsets.size - 1):
-        labels[one, :] = -1
-        start, end = I64(offsets[one]), I64(offsets[one + 1])
-        count = summed(data, start, end, known, vectors, pruned, sizes, eos, learnt, state, runs, hidden)
-        if count <= 0:
-            continue
-        if loss == HIERARCHICAL:
-            held = descended(hidden, across, tree, labels[one], scores[one], nodes, so_far, dots)
-        else:
-            held = weighed(hidden, across, loss == SOFTMAX, labels[one], scores[one], dots)
-        labels[one, held:] = -1

@@ -8,7 +8,8 @@ Promises: no GIL; the same order of texts gives the same numbers. Costs two pass
 
 import numpy as np
 
-from tundish.operators.text.kernels.fasttext import HIERARCHICAL, _grams, _named
+from tundish.operators.text.kernels.fasttext import _grams, _named
+from tundish.operators.text.kernels.fasttext_labels import HIERARCHICAL
 from tundish.operators.text.kernels.machine import I64, inner, kernel
 
 F32 = np.float32

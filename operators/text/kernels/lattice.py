@@ -14,7 +14,7 @@ Costs some 20 ns a byte; memory of 12 bytes a byte of the text.
 import numpy as np
 
 from tundish.operators.text.kernels.machine import I64, inner, kernel
-from tundish.operators.text.kernels.merges import _width, put
+from tundish.operators.text.kernels.merges import put, width
 from tundish.operators.text.kernels.trie import stepped
 
 F32, F64 = np.float32, np.float64
@@ -43,7 +43,7 @@ def best(text, end, total, model, work, ids):
                 if one == at or begins[one] != -1:
                     sums[one] -= here
             here = F32(0)
-        width = min(_width(text[at]), end - at)
+        size = min(width(text[at]), end - at)
         single, place, stop = False, I64(0), at
         while stop < end:
             place = stepped(links, place, text[stop])
@@ -56,14 +56,14 @@ def best(text, end, total, model, work, ids):
                 score = F32(scores[piece] + here)
                 if begins[stop] == -1 or score > sums[stop]:
                     sums[stop], begins[stop], found[stop] = score, at, piece
-                single = single or stop - at == width
+                single = single or stop - at == size
         if not single:
-            stop = at + width
+            stop = at + size
             front = max(front, stop)
             score = F32(penalty + here)
             if begins[stop] == -1 or score > sums[stop]:
                 sums[stop], begins[stop], found[stop] = score, at, unknown
-        at += width
+        at += size
     return _followed(text, end, begins, found, ids, unknown, fallback), sums[end]
 
 
@@ -97,7 +97,7 @@ def weighed(text, end, model, work, wide, ids):
     at, steps, reach = I64(0), I64(0), 0.0
     while at < end:
         here = wide[0, at]
-        width = min(_width(text[at]), end - at)
+        size = min(width(text[at]), end - at)
         single, place, stop = False, I64(0), at
         steps += 1
         while stop < end:
@@ -108,10 +108,10 @@ def weighed(text, end, model, work, wide, ids):
             piece = values[place]
             if piece >= 0:
                 reach = max(reach, _offered(wide, begins, found, here + F64(scores[piece]), at, stop, piece))
-                single = single or stop - at == width
+                single = single or stop - at == size
         if not single:
-            reach = max(reach, _offered(wide, begins, found, here + F64(penalty), at, at + width, unknown))
-        at += width
+            reach = max(reach, _offered(wide, begins, found, here + F64(penalty), at, at + size, unknown))
+        at += size
     margin, known, at = np.inf, True, end
     while at > 0:
         margin = min(margin, wide[0, at] - wide[1, at])

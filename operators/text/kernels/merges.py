@@ -10,13 +10,11 @@ that are unused merge and are taken apart again as they were last made anywhere 
 Promises: SentencePiece's ids. Costs some 30 ns a character of a text that is new.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from tundish.operators.text.kernels.charsmap import _symbol
 from tundish.operators.text.kernels.machine import ALL, I64, ONE, U64, decoded, inner, kernel
-from tundish.operators.text.kernels.trie import EMPTY, stepped, trie
+from tundish.operators.text.kernels.trie import EMPTY, stepped
 
 STRANGE, FROZEN = -1, -2  # FROZEN - id: a user-defined symbol of this id
 FEW = 40  # symbols that are merged without a heap
@@ -28,7 +26,7 @@ DEEPEST = 100  # pieces inside pieces that are taken apart; SentencePiece's boun
 
 
 @inner
-def _width(byte):
+def width(byte):
     """Bytes of the character that begins with this one, as SentencePiece counts them."""
     return I64(1) if byte < 0xC0 else I64(2) if byte < 0xE0 else I64(3) if byte < 0xF0 else I64(4)
 
@@ -48,41 +46,6 @@ def _paired(pairs, left, right):
     return ALL
 
 
-@kernel
-def paired(text, bounds, ids, ranks, links, values, pairs, count):
-    """Put every pair of symbols that spells a piece into `pairs`, or only count them."""
-    found = I64(0)
-    mask = U64(pairs.shape[0] - 1)
-    for piece in range(ids.size):
-        begin, end = I64(bounds[piece]), I64(bounds[piece + 1])
-        place, at = I64(0), begin
-        while at < end:
-            stop = min(at + _width(text[at]), end)
-            while at < stop:
-                place = stepped(links, place, text[at])
-                at += 1
-            left = I64(values[place])
-            if left < 0 or at == end:
-                continue
-            other, here = I64(0), at
-            while here < end and other >= 0:
-                other = stepped(links, other, text[here])
-                here += 1
-            right = I64(values[other]) if other >= 0 else I64(-1)
-            if right < 0:
-                continue
-            found += 1
-            if count:
-                continue
-            key = (U64(left) << U64(32) | U64(right)) + ONE
-            slot = (key * SPREAD >> U64(24)) & mask
-            while pairs[slot, 0] != 0:
-                slot = (slot + ONE) & mask
-            pairs[slot, 0] = key
-            pairs[slot, 1] = U64(ranks[piece]) << U64(32) | U64(ids[piece])
-    return found
-
-
 @inner
 def _read(text, start, end, pieces, symbols, starts):
     """The symbols of a text and where they begin; how many."""
@@ -100,7 +63,7 @@ def _read(text, start, end, pieces, symbols, starts):
             symbols[count] = codes[text[at]] - 1
             size = I64(1)
         else:
-            size = min(_width(text[at]), end - at)
+            size = min(width(text[at]), end - at)
             code, wide = decoded(text, at)
             symbols[count] = codes[code] - 1 if wide == size and code < CODES else I64(STRANGE)
         at += size
@@ -250,7 +213,7 @@ def _apart(piece, start, ids, count, text, lengths, unused, halves, stack, unkno
         depth -= 1
         one, level = I64(stack[depth, 0]), I64(stack[depth, 1])
         known = one >= 0 and one < unused.size
-        size = I64(lengths[one]) if known else _width(text[start])
+        size = I64(lengths[one]) if known else width(text[start])
         if known and unused[one] and level <= DEEPEST and halves[one, 0] != STRANGE:
             stack[depth, 0], stack[depth, 1] = halves[one, 1], level + 1
             stack[depth + 1, 0], stack[depth + 1, 1] = halves[one, 0], level + 1
@@ -263,26 +226,10 @@ def _apart(piece, start, ids, count, text, lengths, unused, halves, stack, unkno
 
 
 @inner
-def _joint(left, right):
+def joint(left, right):
     """Where two characters stand in the map: (word, bit)."""
     place = (U64(left) << U64(32) | U64(right)) * SPREAD >> (U64(64) - JOINED)
     return I64(place >> U64(6)), ONE << (place & U64(63))
-
-
-@kernel
-def joined(text, bounds, codes, bits):
-    """Mark which characters stand side by side in these pieces."""
-    for piece in range(bounds.size - 1):
-        at, end = I64(bounds[piece]), I64(bounds[piece + 1])
-        before = I64(STRANGE)
-        while at < end:
-            code, wide = decoded(text, at)
-            symbol = I64(codes[code]) - 1
-            if before >= 0:
-                word, bit = _joint(before, symbol)
-                bits[word] |= bit
-            before = symbol
-            at += wide
 
 
 @kernel
@@ -305,7 +252,7 @@ def merged(text, end, model, work, ids):
             if not taking_apart:
                 if left < 0 or right < 0:
                     break
-                word, bit = _joint(left, right)
+                word, bit = joint(left, right)
                 if bits[word] & bit == 0:
                     break
             stop += 1
@@ -327,28 +274,3 @@ def merged(text, end, model, work, ids):
             count = put(ids, count, piece, text, starts[one], starts[one + 1], unknown, fallback)
         at = stop
     return count
-
-
-def tables(pieces: Sequence[bytes], scores: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(pairs, codes, bits) of the pieces that are `usable`: what two symbols spell; the symbol + 1 of each code point;
-    which characters stand side by side.
-
-    Ranks count distinct scores from the best, as SentencePiece compares them: by their bits.
-    """
-    own = np.flatnonzero(usable)
-    signs = scores[own].view(np.int32).astype(np.int64)
-    order = np.where(signs < 0, -(signs & 0x7FFFFFFF) - 1, signs)
-    ranks = np.unique(-order, return_inverse=True)[1].astype(np.int64)
-    numbers = {pieces[one]: int(one) for one in own}
-    codes = np.zeros(CODES, np.int32)
-    for char in sorted({char for piece in numbers for char in piece.decode()}):
-        codes[ord(char)] = numbers.setdefault(char.encode(), len(pieces) + len(numbers)) + 1
-    links, values = trie(list(numbers), list(numbers.values()))
-    text = np.frombuffer(b"".join(pieces[one] for one in own) + b"\0" * 4, np.uint8)
-    bounds = np.concatenate([[0], np.cumsum([len(pieces[one]) for one in own], dtype=np.int64)]).astype(np.int64)
-    found = paired(text, bounds, own, ranks, links, values, np.zeros((1, 2), np.uint64), True)
-    pairs = np.zeros((1 << max(4, int(2 * found).bit_length()), 2), np.uint64)
-    paired(text, bounds, own, ranks, links, values, pairs, False)
-    bits = np.zeros(1 << (int(JOINED) - 6), np.uint64)
-    joined(text, bounds, codes, bits)
-    return pairs, codes, bits
