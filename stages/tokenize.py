@@ -21,6 +21,7 @@ from tundish.cluster.exchange import exchange_, mixed
 from tundish.cluster.shards import Dataset
 from tundish.cluster.target import Target
 from tundish.cluster.verbs import At, Cluster
+from tundish.operators.text import warm
 from tundish.operators.text.digest import keyed
 from tundish.operators.text.fertility import COUNTS
 from tundish.stages.corpus import BYTES_OF
@@ -66,6 +67,9 @@ class Tokenize(Stage):
 
     def outside(self) -> list[dict[str, Any]]:
         return outside_of(self)
+
+    def prepare(self) -> None:
+        warm.encoding()
 
     def run(self, cluster: Cluster, inputs: Mapping[str, Dataset], out: Place) -> Dataset:
         corpus = inputs["corpus"]
