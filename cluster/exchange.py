@@ -75,6 +75,7 @@ class _Cut:
     def _scatter(self, rows: pa.Table, bound: list[list[pa.Table]]) -> None:
         if self.numbered:
             part = rows[self.by].to_numpy().astype(np.int64)
+            assert not len(part) or 0 <= part.min() <= part.max() < self.parts, f"{self.by} leads outside of the parts"
         else:
             part = part_of(rows[self.by], self.parts) if len(rows) else np.empty(0, np.int64)
         order = np.argsort(part, kind="stable")

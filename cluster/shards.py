@@ -238,14 +238,20 @@ def load(uri: str, shard: Shard, columns: tuple[str, ...] | None = None) -> pa.T
 
 def opened(uri: str) -> Dataset | None:
     """The sealed dataset at a URI, or None when there is none (yet)."""
-    manifest = store.read_json(store.join(uri, "manifest.json"))
-    if manifest is None:
-        return None
+    try:
+        manifest = store.read_json(store.join(uri, "manifest.json"))
+        if manifest is None:
+            return None
+        shards, about = tuple(Shard.of(each) for each in manifest.get("shards", ())), manifest.get("about", {})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(
+            f"{uri}/manifest.json is cut or changed ({error}); restore it, or delete it and run again"
+        ) from None
     if manifest.get("schema") != SCHEMA:
         raise ValueError(
             f"{uri} was written with schema {manifest.get('schema')} and this version reads {SCHEMA}; use a new root"
         )
-    return Dataset(uri, tuple(Shard.of(s) for s in manifest["shards"]), manifest["about"])
+    return Dataset(uri, shards, about)
 
 
 def verify(dataset: Dataset) -> list[str]:

@@ -12,9 +12,11 @@ OUT = Console(emoji=False)
 @click.argument("where", metavar="ROOT|TOKENS")
 @click.option("--length", default=128, show_default=True, help="Places of the longest segment.")
 @click.option("--row", default=0, help="Places of a row (default: as many as --length).")
-@click.option("--batch", default=32, show_default=True, help="Rows of a step.")
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Rows of a step.")
 @click.option("--tokens", default="50M", show_default=True, help="To train on, such as 600k, 50M or 10B.")
-@click.option("--window", default=8, show_default=True, help="Shards of a source in use at once.")
+@click.option(
+    "--window", type=click.IntRange(0), default=8, show_default=True, help="Shards of a source in use at once."
+)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--weight", "weights", multiple=True, metavar="SOURCE=SHARE", help="Of a source; by size without any.")
 @click.option("--rate", help="Rehearse storage: tokens a second that the workers of a node eat, such as 2M.")
@@ -34,6 +36,8 @@ def stream_command(
     shares = {}
     for one in weights:
         name, sign, share = one.rpartition("=")
+        if name in shares:
+            raise ValueError(f"--weight gives {name!r} two shares; give it one")
         try:
             shares[name] = float(share)
         except ValueError:
@@ -41,6 +45,14 @@ def stream_command(
         if not sign:
             raise ValueError(f"--weight {one!r} is not understood; write it as source=share, such as web=0.7")
     wish = Wish(Layout(row or length, length), batch, number(tokens), window, seed, shares)
+    for option, given, read in (
+        ("--tokens", tokens, number),
+        ("--rate", rate, number),
+        ("--bandwidth", bandwidth, size_of),
+        ("--cache", cache, size_of),
+    ):
+        if given and read(given) < 1:
+            raise ValueError(f"{option} {given} is nothing; give a positive number, or leave it out")
     link = float(size_of(bandwidth)) if bandwidth else None
     found = foretold(
         tokens_at(where),

@@ -115,9 +115,10 @@ def told(found: Foretold, wish: Wish) -> Sequence[str]:
     """For people, line by line."""
     lines = [f"{'source':<24}{'rows':>14}{'places':>18}{'epochs':>9}"]
     lines += [f"{s['source']:<24}{s['rows']:>14,}{s['places']:>18,}{s['epochs']:>9.2f}" for s in found.sources]
+    most = max(wish.layout.spare / wish.layout.row, found.padding)
     lines.append(
         f"{found.steps:,} steps of {wish.batch} rows of {wish.layout.row} places, "
-        f"{found.padding:.2%} of them padding at most"
+        f"{found.padding:.2%} to {most:.2%} of them padding"
     )
     if found.storage:
         lines.append(table(found.storage, found.cache, found.bandwidth))

@@ -50,7 +50,7 @@ def lines(answer: dict[str, Any]) -> Iterator[str]:
         yield f"{one['file']} was learned from a sample with {one['documents']} of them, and is kept"
     seen = [sentence for one in answer["models"] for sentence in _model(one)]
     yield from seen
-    if seen or answer["learned"]:
+    if seen:
         yield answer["weights"]
 
 

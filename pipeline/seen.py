@@ -6,6 +6,7 @@ of one shard for a document, those of a step's shards for a step. Refuses a step
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -14,10 +15,12 @@ import numpy as np
 from tundish.cluster import store
 from tundish.cluster.shards import Dataset, opened
 from tundish.operators.model.plan import Plan
-from tundish.operators.model.rows import Shard
+from tundish.operators.model.rows import Layout, Shard, cut
 from tundish.stages.forget_tables import as_trained
 from tundish.stages.pretrain import PLAN, file_of
 from tundish.stages.token_stream import mapped
+
+GENERATION = re.compile(r"gen-\d+")
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,22 @@ class Ledger:
     plan: Plan
     steps: int
     tokens: Dataset
-    index: Dataset
+    index: Dataset | Layout  # sealed, or how the rows are cut
     gone: Mapping[str, list[list[int]]] = field(default_factory=dict)  # by shard, (row, tokens) forgotten since
+
+    suffix: str = ""  # of the names that these shards' origins have in the plan
+
+    @classmethod
+    def followed(cls, root: str, tokens: Dataset) -> "Ledger | None":
+        """What a followed training saw of the generation in this root (`ROOT/follow/gen-0003`); None elsewhere."""
+        above, _, name = store.absolute(root).rstrip("/").rpartition("/")
+        told = store.read_json(store.join(above, "training", PLAN)) if GENERATION.fullmatch(name) else None
+        if told is None:
+            return None
+        log = store.join(above, "training", "log.jsonl")
+        taken = store.read(log).count(b"\n") if store.exists(log) else 0
+        layout, plan = Layout(told["row"], told["context"]), Plan.of(told["plan"])
+        return cls(plan, taken, tokens, layout, {}, f"@{int(name.rpartition('-')[2])}")
 
     @classmethod
     def of(cls, trained: Dataset, tokens: Dataset) -> "Ledger":
@@ -53,6 +70,8 @@ class Ledger:
         places = self.plan.places(self.plan.share(step))
         seen: dict[tuple[str, int], None] = {}
         for source, shard, row in zip(places.source, places.shard, places.row, strict=True):
+            if not self.plan.sources[source].name.endswith(self.suffix):
+                continue
             name = self._name(int(source), int(shard))
             held, then = self._shard(name)
             now = {int(old): number for number, old in enumerate(then)}  # of what was forgotten nothing can be told
@@ -64,19 +83,21 @@ class Ledger:
         tokens, offsets = mapped(self.tokens.path(name))
         lengths, then = as_trained(np.diff(offsets), self.gone.get(name, []))
         offsets = np.concatenate([offsets[:1], offsets[0] + np.cumsum(lengths)])
+        if isinstance(self.index, Layout):
+            return Shard(tokens, offsets, cut(offsets, self.index)), then
         return Shard(tokens, offsets, self.index.read(name)["start"].to_numpy()), then
 
     def _number(self, name: str) -> tuple[int, int]:
         """Source and shard, as the plan numbers them, of a token shard."""
         part = int(name.rsplit("-", 1)[1])
         for number, source in enumerate(self.plan.sources):
-            first, count = self.tokens.about["origins"][source.name]
-            if first <= part < first + count:
+            first, count = self.tokens.about["origins"].get(source.name.removesuffix(self.suffix), (0, 0))
+            if source.name.endswith(self.suffix) and first <= part < first + count:
                 return number, part - first
         raise ValueError(f"{name} belongs to no source of the plan; train anew on these shards")
 
     def _name(self, source: int, shard: int) -> str:
-        first = self.tokens.about["origins"][self.plan.sources[source].name][0]
+        first = self.tokens.about["origins"][self.plan.sources[source].name.removesuffix(self.suffix)][0]
         return f"part-{first + shard:05d}"
 
 

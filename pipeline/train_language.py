@@ -59,6 +59,8 @@ def _check(out: str, settings: Settings, holdout: float, keep: int) -> None:
             f"--shortest is {settings.shortest} and --longest {settings.longest}; make shortest at least 1 and longest "
             "no less, or longest 0 for words alone"
         )
+    if settings.seed < 0:
+        raise ValueError(f"--seed is {settings.seed}; give 0 or more")
     for name in ("dimension", "buckets", "least", "epochs"):
         if getattr(settings, name) < 1:
             raise ValueError(f"--{name} is {getattr(settings, name)}; make it at least 1")

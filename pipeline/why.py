@@ -174,6 +174,15 @@ def _tokenized(past: Ran, address: str, own: bytes, origin: str | None) -> Itera
             shards = past.field(model, "shards")
             if names := _mixed(past, shards, dataset, place[0]):
                 yield _trained(past, model, past.datasets[shards], names, place[1])
+        yield from _trained_meanwhile(past, dataset, *place) if not held else ()
+
+
+def _trained_meanwhile(past: Ran, tokens: Dataset, name: str, row: int) -> Iterator[Event]:
+    """What a followed training saw of it, if this root is one of its generations."""
+    if (ledger := Ledger.followed(past.root, tokens)) is not None:
+        steps, rows = ledger.steps_of(name, row)
+        told = {"rows": rows, "steps": spelt(steps, STEPS)}
+        yield Event("Pretrain", "follow/training", f"seen in {len(steps)} steps so far", told)
 
 
 def _mixed(past: Ran, shards: str, tokens: Dataset, name: str) -> list[str]:
@@ -208,19 +217,26 @@ def step_of(root: str, step: int, model: str | None = None, run: str | None = No
     """Every document of which a training step saw tokens, with its URL. `model`: the address of the Pretrain, where a
     run has several."""
     past = ran(root, run)
+    alone = [past.datasets[address] for address in past.of("Tokenize")]
+    if len(alone) == 1 and (followed := Ledger.followed(root, alone[0])) is not None:
+        return _documents_of(past, followed, step, "follow/training")
     trained = [address for address in past.of("Pretrain") if model in (None, address)]
     if len(trained) != 1:
         there = ", ".join(past.of("Pretrain")) or "none"
         raise ValueError(f"the run has not one training {model or ''}".rstrip() + f" but {there}; name one of them")
     tokens = past.input(trained[0], "shards")
     assert tokens is not None, "a training names its shards"
-    places = list(Ledger.of(past.datasets[trained[0]], tokens).documents(step))
-    ids = ids_at(tokens, places)
+    return _documents_of(past, Ledger.of(past.datasets[trained[0]], tokens), step, trained[0])
+
+
+def _documents_of(past: Ran, ledger: Ledger, step: int, model: str) -> list[Event]:
+    places = list(ledger.documents(step))
+    ids = ids_at(ledger.tokens, places)
     known = {found.told["id"]: found.told for found in _documents(past, "id", sorted(set(ids)), pa.binary(16))}
     return [
         Event(
             "Pretrain",
-            trained[0],
+            model,
             known.get(own, {}).get("url") or own.hex(),
             {"id": own.hex(), "place": f"{n} row {r}"},
         )

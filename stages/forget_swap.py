@@ -19,8 +19,19 @@ FOLDER, ASKED, READY, NEW = ".forgetting", "asked.json", "ready.json", "new"
 
 def asked(root: str) -> dict[str, Any] | None:
     """What was asked for and is not done."""
-    found: dict[str, Any] | None = store.read_json(store.join(root, FOLDER, ASKED))
-    return found
+    return _told(store.join(root, FOLDER, ASKED), "time")
+
+
+def _told(uri: str, needed: str) -> dict[str, Any] | None:
+    try:
+        found = store.read_json(uri)
+        if found is not None:
+            found[needed]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{uri} is damaged ({error}); restore it, or the root from a copy: it tells what goes"
+        ) from None
+    return dict(found) if found is not None else None
 
 
 def refuse_unfinished(root: str) -> None:
@@ -45,8 +56,7 @@ def new(root: str, *path: str) -> str:
 
 def ready(root: str) -> dict[str, Any] | None:
     """What was written when all was laid; None before."""
-    found: dict[str, Any] | None = store.read_json(store.join(root, FOLDER, READY))
-    return found
+    return _told(store.join(root, FOLDER, READY), "answer")
 
 
 def settle(root: str, answer: Mapping[str, Any], remove: Sequence[str]) -> None:

@@ -40,7 +40,10 @@ class Generation:
 
 def lines(uri: str) -> list[dict[str, Any]]:
     """The list as it stands; empty before there is one."""
-    return [json.loads(line) for line in store.read(uri).splitlines() if line.strip()] if store.exists(uri) else []
+    try:
+        return [json.loads(line) for line in store.read(uri).splitlines() if line.strip()] if store.exists(uri) else []
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{uri} is cut or changed ({error}); restore it, or begin a new list") from None
 
 
 def arrived(uri: str, known: int) -> tuple[list[Generation], bool]:
@@ -49,6 +52,8 @@ def arrived(uri: str, known: int) -> tuple[list[Generation], bool]:
     found = [line for line in told if line.get("tokens")]
     first = opened(found[0]["tokens"]) if found else None
     vocabulary = first.about["vocabulary"]["digest"] if first else ""
+    if any(not isinstance(line.get("generation"), int) or "digest" not in line for line in found):
+        raise ValueError(f"a line of {uri} has no generation or no digest; restore the list, or begin a new one")
     every = [Generation(line["generation"], line["tokens"], line["digest"], vocabulary) for line in found]
     return every[known:], any(line.get("end") for line in told)
 

@@ -50,6 +50,8 @@ class Mix(Stage):
         learned.seal([learned.adopt(vocabulary.split(".")[0], f"../{vocabulary}", 0, {}, {})], kind="files")
         told = {name: about[name] for name in ("vocabulary", "specials")}
         held = {name: opened(store.join(tokens.uri, "holdout")) for name, tokens in corpora.items()}
+        if lacking := [name for name, found in held.items() if found is None]:
+            raise ValueError(f"{corpora[lacking[0]].uri} has no holdout beside its shards; copy the whole folder")
         out.target("holdout").seal(_numbered(held, inputs, 2), **told, origins=_origins(held))
         inside = {"inside": ["holdout", "learned"]}
         return out.target().seal(
@@ -82,7 +84,9 @@ def _numbered(corpora: Mapping[str, Dataset | None], here: Collection[str], dept
     for name, tokens in corpora.items():
         assert tokens is not None
         for shard in tokens.shards:
-            file = f"{'../' * depth}{tokens.address}/{shard.file}" if name in here else tokens.at(shard)
+            far = "://" in shard.file or shard.file.startswith("/")  # of a Mix that holds shards of elsewhere
+            ours = name in here and not far
+            file = f"{'../' * depth}{tokens.address}/{shard.file}" if ours else tokens.at(shard)
             found.append(replace(shard, name=f"part-{len(found):05d}", file=file, inputs={}))
     return found
 

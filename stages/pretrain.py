@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from tundish.cluster import store
-from tundish.cluster.shards import Dataset, check, opened
+from tundish.cluster.digests import digest_once
+from tundish.cluster.shards import Damaged, Dataset, check, opened
 from tundish.cluster.verbs import Cluster
 from tundish.stages.stage import Place, Stage
 from tundish.stages.vocabulary import vocabulary_of
@@ -117,8 +118,11 @@ class Pretrain(Stage):
         layout = Layout(self.row or self.length, self.length)
         index = indexed(cluster, tokens, layout, out.target("rows", format="arrow", salt=[layout.row, layout.context]))
         for shard in tokens.shards:
-            if store.local(tokens.at(shard)):  # before a trainer maps it; the cache checks what comes from elsewhere
-                check(tokens.at(shard), shard)
+            uri = tokens.at(shard)  # before a trainer maps it; the cache checks what comes from elsewhere
+            if store.local(uri) and (store.size(uri) != shard.size or digest_once(uri) != shard.digest):
+                raise Damaged(
+                    f"{uri} does not match its digest in the manifest; restore it, or delete it and run again"
+                )
         size = tokens.about["vocabulary"]["size"]
         for shard in index.shards:
             if shard.counts["ids"] > size:

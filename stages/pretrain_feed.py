@@ -162,7 +162,8 @@ class Feed:
         if opened is None or opened.files != files:
             if opened is not None:
                 opened.close()
-            opened = Opened(files, self.layout, cache_of(files, os.environ.get("TUNDISH_TOKENS", "")))
+            cache = cache_of(files, os.environ.get("TUNDISH_TOKENS", ""))
+            opened = Opened(files, self.layout, cache, self.task.window)
         self.stream = Stream(self.plan, self.layout, self._hiding, opened)
 
     def _replayed(self, files: tuple[TokenFiles, ...]) -> Plan:

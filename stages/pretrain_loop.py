@@ -12,6 +12,7 @@ Only rank 0 writes. Costs, beside the model, one gradient buffer and two optimis
 memory-mapped. Refuses a folder that holds the state of another task, and a loss that is no number.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -48,9 +49,10 @@ Tell = Callable[[dict[str, Any]], None]
 
 def pretrain(task: PretrainTask, rank: int, world: int, tell: Tell) -> None:
     """Train to the end of the task's tokens, from the last checkpoint in `task.out` if there is one."""
-    with joined(rank, world) as ranks:
+    with joined(rank, world) as ranks, contextlib.ExitStack() as leaving:
         layout = Layout(task.row or task.length, task.length)
         feed, held = Feed(task, layout, ranks), held_out(task, layout)
+        leaving.callback(feed.close)
         steps = feed.steps
         model = _model(task, ranks.device)
         optimizer = StableAdamW(model.named_parameters(), decay=task.weight_decay)
@@ -98,7 +100,6 @@ def pretrain(task: PretrainTask, rank: int, world: int, tell: Tell) -> None:
         last = _held_out(task, held, model, ranks) if held else None
         if rank == 0:
             _finish(task, model, feed.stream, held, last)
-        feed.close()
         ranks.wait()
 
 

@@ -81,6 +81,8 @@ def thresholds(uri: str, unlisted: float) -> Thresholds:
     """The table in a file, or in the files of a folder."""
     if store.info(uri).is_file:
         return Thresholds(dict(sorted(_rows(uri).items())), unlisted)
+    if not store.exists(uri):
+        raise ValueError(f"there is no table of thresholds at {uri}; give a YAML or JSON file, or a folder of them")
     rows: dict[str, float] = {}
     for name in store.listing(uri):
         if name.endswith(ENDINGS):

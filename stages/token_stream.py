@@ -32,7 +32,6 @@ from tundish.operators.model.plan import Plan, Source
 from tundish.operators.model.rows import Layout, Shard, counted
 
 SIZE = re.compile(r"\s*(\d[\d.]*)\s*([kMGT]?)B?\s*")
-MAPPED = 64  # shards; one a cache has let go of keeps its bytes on disk while it is mapped
 
 
 @dataclass(frozen=True)
@@ -165,10 +164,14 @@ def files_of(tokens: Dataset, index: Dataset | None = None, suffix: str = "") ->
 
 
 class Opened:
-    """(source, shard, position) -> its mapped arrays, for a `Stream`; the last few used stay mapped."""
+    """(source, shard, position) -> its mapped arrays, for a `Stream`. Two windows of shards stay mapped: one that a
+    cache has let go of keeps its bytes on disk as long as it is."""
 
-    def __init__(self, files: Sequence[TokenFiles], layout: Layout, cache: Cache | None = None) -> None:
+    def __init__(
+        self, files: Sequence[TokenFiles], layout: Layout, cache: Cache | None = None, window: int = 0
+    ) -> None:
         self.files, self.layout, self.cache = tuple(files), layout, cache
+        self._most = 8 + 2 * sum(min(window or len(one.shards), len(one.shards)) for one in files)
         self._first = np.cumsum([0, *(len(one.shards) for one in files)]).tolist()
         self._kept: OrderedDict[tuple[int, int], Shard] = OrderedDict()
 
@@ -176,7 +179,7 @@ class Opened:
         path = self.cache and str(self.cache.path(self._first[source] + shard, position))
         found = self._kept.pop((source, shard), None) or self.files[source].shard(shard, self.layout, path)
         self._kept[source, shard] = found
-        while len(self._kept) > MAPPED:
+        while len(self._kept) > self._most:
             self._kept.popitem(last=False)
         return found
 

@@ -128,10 +128,13 @@ class Encoded:
         tokens, place = encode(text, self.model, self.digest), keyed(ids, PLACE_SEED)
         at.tally["documents"] += len(batch)
         at.tally["tokens"] += len(tokens.flatten())
-        part = np.zeros(len(batch), np.int64)
+        part = np.full(len(batch), -1, np.int64)
         for origin, (first, count) in self.parts.items():
             mine = pc.equal(batch["origin"], origin).to_numpy(zero_copy_only=False)
             part[mine] = part_of_place(place[mine], first, count)
+        if (part < 0).any():
+            strange = batch["origin"][int(np.flatnonzero(part < 0)[0])].as_py()
+            raise ValueError(f"the corpus did not count the origin {strange!r}; make the corpus anew and tokenize then")
         columns: dict[str, Any] = {
             "tokens": tokens,
             "id": ids,

@@ -10,10 +10,11 @@ import pytest
 
 from tests.test_model_pretrain import IDS, VOCABULARY, Killed, lines, losses, sentences, silent, together
 from tundish.cluster import checkpoint
-from tundish.cluster.shards import Dataset
+from tundish.cluster.shards import Dataset, opened
 from tundish.cluster.target import Target
 from tundish.operators.model.encoder import Shape
 from tundish.operators.model.plan import Plan
+from tundish.pipeline.seen import Ledger
 from tundish.stages import follow_train
 from tundish.stages.generations_list import arrived, written
 from tundish.stages.pretrain import Pretrain
@@ -41,7 +42,7 @@ def sealed(folder: Path, texts: list[np.ndarray], vocabulary: str = "v") -> Data
 def generations(tmp_path: Path) -> list[dict]:
     found = []
     for number, count in enumerate((40, 25, 30)):
-        made = sealed(tmp_path / f"gen-{number}", sentences(count, number))
+        made = sealed(tmp_path / "follow" / f"gen-{number:04d}", sentences(count, number))
         found.append({"generation": number, "tokens": made.uri, "digest": made.digest, "documents": count})
     return [*found[:1], {"generation": 5, "tokens": None, "documents": 0}, *found[1:]]
 
@@ -71,7 +72,6 @@ def test_generations_join_where_they_came_and_the_list_is_replayed_exactly(
     tmp_path: Path, generations: list[dict], wanted: Pretrain
 ) -> None:
     root, listed = tmp_path / "follow", str(tmp_path / "follow" / "generations.jsonl")
-    root.mkdir()
     written(listed, generations[:1])
     out = root / "training"
     follow_train.train(listed, str(out), wanted, growing(root, generations, {10: 3, 20: 4}))
@@ -86,6 +86,18 @@ def test_generations_join_where_they_came_and_the_list_is_replayed_exactly(
         mine = [*zip(*(column[places.source == number].tolist() for column in tuple(places)[2:]), strict=True)]
         assert len(set(mine)) == len(mine), "no row twice in an epoch"
         assert max(epoch for epoch, *_ in mine) - min(epoch for epoch, *_ in mine) <= len(mine) // source.size
+    for number, line in enumerate([generations[0], *generations[2:]]):
+        own = opened(line["tokens"])
+        ledger = Ledger.followed(line["tokens"], own)
+        assert ledger is not None
+        rows = [row for row in range(own.shards[0].rows) if ledger.steps_of("part-00000", row)[1]]
+        for row in rows[:4]:
+            seen_in, _ = ledger.steps_of("part-00000", row)
+            assert seen_in
+            assert seen_in[0] >= number * 10
+            holding = [step for step in range(steps) if ("part-00000", row) in ledger.documents(step)]
+            assert holding == seen_in
+    assert Ledger.followed(str(root), own) is None
     follow_train.replay(str(out / "plan.json"), str(tmp_path / "again"), wanted)
     assert (tmp_path / "again" / "ledger.jsonl").read_bytes() == (out / "ledger.jsonl").read_bytes()
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()

@@ -76,7 +76,7 @@ def test_shards_of_two_roots_are_weighed_and_trained_on(
 
 
 def test_another_vocabulary_and_what_is_no_shards_are_refused(tokenized: tuple[Path, Tokenize, Tokenize]) -> None:
-    folder, web, _ = tokenized
+    folder, web, books = tokenized
     other = Tokenize(web.corpus, vocabulary=305, holdout=0.2)
     run(other, Local(), str(folder / "root"))
     for mix, said in (
@@ -92,6 +92,10 @@ def test_another_vocabulary_and_what_is_no_shards_are_refused(tokenized: tuple[P
     )
     clash = Mix({"both/web": web}, dict(twice.elsewhere))
     assert set(run(twice, Local(), str(folder / "root")).dataset.about["origins"]) == {"web", "both/web", "both/other"}
+    nested = Mix({"in": Mix({"web": web}, {"far": str(folder / "elsewhere" / books.address)})})
+    again = run(nested, Local(), str(folder / "root")).dataset
+    assert list(again.about["origins"]) == ["in/web", "in/far"]
+    assert again.table().num_rows == again.rows
     with pytest.raises(ValueError, match="two sources of a Mix would be called 'both/web'"):
         run(clash, Local(), str(folder / "root"))
     with pytest.raises(ValueError, match="Mix has no corpora"):

@@ -205,3 +205,18 @@ def test_counts_add_up_to_rates() -> None:
     sums |= {"tokens": len(rows.values), "bytes": sum(len(text.encode()) for text in column.to_pylist())}
     assert fertility.rates(sums)["tokens_per_word"] == pytest.approx(len(rows.values) / sum(fertility.words(column)))
     assert fertility.rates(dict.fromkeys(sums, 0)) == dict.fromkeys(fertility.RATES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pre_tokenizer": {"type": "Sequence"}},
+        {"added_tokens": -1},
+        {"model": {"type": "WordLevel", "vocab": [3]}},
+        {"model": {"type": "Unigram", "unk_id": None, "vocab": [["[PAD]", 0.0], ["[UNK]", 0.0], ["a", -1.0]]}},
+    ],
+)
+def test_a_tokenizer_json_of_another_form_is_told_in_a_sentence(change: dict) -> None:
+    said = {"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}
+    with pytest.raises(ValueError, match=r"tokenizer\.json|the vocabulary has"):
+        tokenizer.load(json.dumps(said | change).encode())

@@ -114,6 +114,8 @@ def _read(raw: _Bytes) -> Model:
     weights = _matrix(raw, bool(raw.take("?")[0]) and quantized)
     if vectors.shape[1] != dimension or weights.shape != (labels, dimension):
         raise ValueError("its matrices have other sizes than it says")
+    if not np.isfinite(weights).all() or not np.isfinite(vectors[: 1 << 16]).all():
+        raise ValueError("its weights are no numbers")
     kept = int(rows.max(initial=OFF)) + 1 if pruned >= 0 else buckets if longest > 0 or ngrams > 1 else 0
     if vectors.shape[0] < words + kept or (buckets < 1 and (longest > 0 or ngrams > 1)):
         raise ValueError("it has fewer vectors than words and n-grams")

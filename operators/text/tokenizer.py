@@ -99,7 +99,15 @@ class Described:
 
     def __init__(self, data: bytes) -> None:
         self.digest = hashlib.sha256(data).hexdigest()
-        said = _parsed(data)
+        try:
+            self._take(_parsed(data))
+        except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:  # of another form somewhere
+            raise ValueError(
+                f"this tokenizer.json is of a form that is not known ({type(error).__name__}: {error}); "
+                "give the file that `tokenizers` saves"
+            ) from None
+
+    def _take(self, said: dict[str, Any]) -> None:
         self.kind = f"tokenizers {said['model'].get('type', 'BPE')}"
         names = dict(_entries(said))
         self.size = max(names.values(), default=-1) + 1
@@ -108,6 +116,10 @@ class Described:
         hidden |= {name for spellings in NAMES.values() for name in spellings if name in names}  # made quiet below
         unknown = _unknown(said["model"], names)
         self.specials = specials_of(names, hidden | {unknown or ""}, "added_tokens, with special: true")
+        if said["model"].get("type") == "Unigram" and unknown is None and not _spells_all(said["model"], names):
+            raise ValueError(
+                "this tokenizer.json has no id for what it does not know; set unk_id, or add the 256 bytes"
+            )
         bytes_ = [names[name] for byte in range(256) if (name := f"<0x{byte:02X}>") in names]
         odd = bytes_ if said["model"].get("byte_fallback") else []
         self.odd = np.isin(np.arange(self.size), [*odd, *([names[unknown]] if unknown else [])])
@@ -176,6 +188,10 @@ def _unknown(model: Mapping[str, Any], names: Mapping[str, int]) -> str | None:
     if isinstance(number := model.get("unk_id"), int):
         return next((name for name, one in names.items() if one == number), None)
     return name if (name := model.get("unk_token")) in names else None
+
+
+def _spells_all(model: Mapping[str, Any], names: Mapping[str, int]) -> bool:
+    return bool(model.get("byte_fallback")) and all(f"<0x{byte:02X}>" in names for byte in range(256))
 
 
 def _quiet(said: dict[str, Any], names: Mapping[str, int], hidden: set[str]) -> Library:
