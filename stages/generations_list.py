@@ -1,6 +1,6 @@
 """The list of generations: what a corpus that is still being written has given so far, one line each.
 
-    {"generation": 3, "tokens": "/root/follow/gen-0003/tokenize-…", "digest": "…", "documents": 812}
+    {"generation": 3, "tokens": "ROOT/follow/gen-0003/tokenize-…", "digest": "…", "documents": 812}
     {"end": true}
 
 Promises: a line is only added when its shards are sealed, and never changed. Refuses a generation whose shards are
