@@ -25,6 +25,8 @@ from tundish.pipeline.verify import verify
 from tundish.stages import forget_swap as swap
 from tundish.stages.forget_swap import FOLDER, READY, asked
 
+pytestmark = pytest.mark.slow  # whole roots, again and again
+
 WHAT = [f"{HERON}/page/5", HELD, ROW]
 DEEDS = ("_renamed", "move", "remove")  # of cluster/store: all that changes a name on disk
 

@@ -18,6 +18,8 @@ from tundish.pipeline.verify import verify
 from tundish.stages.mix import Mix
 from tundish.stages.pretrain import Pretrain
 
+pytestmark = pytest.mark.slow  # whole roots, again and again
+
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
