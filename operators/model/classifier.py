@@ -1,4 +1,4 @@
-"""One label for a sequence: a head over an encoder's states.
+"""One label for a sequence: a head over a model's states.
 
 Promises: padding changes no prediction. Pooling is the mean over the sequence's states, or the state of [CLS].
 B rows, L places, D width, C classes.
@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tundish.operators.model.encoder import Encoder
+from tundish.operators.model.family import Model
+from tundish.operators.model.packed import packed_rows
 
 POOLINGS = ("mean", "cls")
 
@@ -16,7 +17,7 @@ POOLINGS = ("mean", "cls")
 class Classifier(nn.Module):
     """Pooled states through one tanh layer (BERT's pooler) and a linear one to the classes."""
 
-    def __init__(self, encoder: Encoder, classes: int, *, pooling: str = "mean", dropout: float = 0.1) -> None:
+    def __init__(self, encoder: Model, classes: int, *, pooling: str = "mean", dropout: float = 0.1) -> None:
         super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(f"states cannot be pooled by {pooling!r}; choose one of {', '.join(POOLINGS)}")
@@ -25,11 +26,14 @@ class Classifier(nn.Module):
         self.chooser = nn.Linear(encoder.shape.width, classes)
 
     def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
-        """Logits (B, C) for `tokens` (B, L), of which `present` (B, L) bool are the sequence and the rest padding."""
-        states = self.encoder(tokens, present.long() - 1)
+        """Logits (B, C) for `tokens` (B, L), of which `present` (B, L) bool are the sequence, from the left, and the
+        rest padding."""
+        places, packed = packed_rows(present)
+        states = self.encoder(tokens.flatten()[places], packed)
         if self.pooling == "cls":
-            pooled = states[:, 0]
+            pooled = states[packed.bounds[:-1].long()]
         else:
-            pooled = (states * present[..., None]).sum(1) / present.sum(1, keepdim=True).clamp(min=1)
+            summed = states.new_zeros(len(tokens), states.shape[1]).index_add(0, packed.documents, states)
+            pooled = summed / present.sum(1, keepdim=True).clamp(min=1)
         hidden = torch.tanh(self.pooler(F.dropout(pooled, self.dropout, self.training)))
         return self.chooser(F.dropout(hidden, self.dropout, self.training))

@@ -14,13 +14,14 @@ from safetensors.torch import load as tensors_of
 from torch import Tensor
 
 from tundish.operators.model.classifier import Classifier
-from tundish.operators.model.encoder import Encoder, Shape
+from tundish.operators.model.family import Model
+from tundish.operators.model.shape import Shape
 
 
 def classifier_of(config: Mapping[str, Any], weights: bytes, device: str | torch.device = "cpu") -> Classifier:
     """What fine-tuning left (`config.json` as a value, the bytes of `model.safetensors`), ready to ask."""
     with torch.device("meta"):
-        model = Classifier(Encoder(Shape(**config["shape"])), config["classes"], pooling=config["pooling"])
+        model = Classifier(Model(Shape(**config["shape"])), config["classes"], pooling=config["pooling"])
     try:
         model.load_state_dict(tensors_of(weights), assign=True)
     except RuntimeError as error:

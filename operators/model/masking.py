@@ -1,11 +1,12 @@
 """Which tokens are hidden, on the device: a function of (seed, epoch, row, position), and of nothing else.
 
-The same bits as `stream.hide`, which does it on the host.
+The same bits as `hiding.hide`, which does it on the host. Single tokens alone: whole words, spans, causal and prefix
+modelling, span corruption and the uniforms that replacements are sampled by are made on the host.
 
 Promises: the same bits on every device, for any batch size and number of ranks; exactly round(rate x n) of a row's
-n ordinary tokens are chosen, and at least one; special tokens never. Of the chosen, 80 % become [MASK], 10 % a
-token drawn from the whole ordinary vocabulary, 10 % stay (Devlin et al. 2019, BERT). Costs one sort per row.
-Refuses a rate outside (0, 1] and a vocabulary with no ordinary token.
+n ordinary tokens are chosen, and at least one; special tokens never. Of the chosen, the first share becomes [MASK], the
+second a token drawn from the whole ordinary vocabulary, the rest stays (80, 10 and 10 %: Devlin et al. 2019, BERT).
+Costs one sort per row. Refuses a rate outside (0, 1] and a vocabulary with no ordinary token.
 
 B rows, L places of a row.
 """
@@ -15,13 +16,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tundish.operators.model.batch import IGNORED
+from tundish.operators.model.hiding import CHOOSE, DRAW, check_rate
 from tundish.operators.model.order import FIRST, GOLDEN, SECOND, keyed
-from tundish.operators.model.stream import CHOOSE, DRAW
 
-IGNORED = -100  # the label of what is not predicted; the value torch's cross-entropy leaves out
 LAST = (1 << 63) - 1
 LOW = (1 << 32) - 1
-MASKED, REPLACED = 80, 90  # of a hundred: below the first [MASK], below the second a drawn token, else unchanged
 
 
 def _signed(word: int) -> int:
@@ -67,16 +67,16 @@ def mask(
     vocabulary: int,
     specials: Sequence[int],
     mask_id: int,
+    shares: tuple[int, int] = (80, 10),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs and labels, each (B, L) int64, for `tokens` (B, L), and the digest of what is hidden, scalar int64: a
     64-bit sum, so the digests of a batch's parts add up (wrapping) to that of the batch, however it was shared out.
     `rows` and `epochs` (B,) int64 name each row.
 
     `specials` are ids that are neither chosen nor drawn (padding and [MASK] belong among them). A row of specials
-    only has no label.
+    only has no label. `shares`: of a hundred chosen so many become [MASK], and so many are drawn.
     """
-    if not 0 < rate <= 1:
-        raise ValueError(f"a mask rate of {rate} hides nothing or more than all; use a share such as 0.3")
+    check_rate(rate)
     ordinary = _ordinary(vocabulary, specials, tokens.device)
     length = tokens.shape[1]
     maskable = ~torch.isin(tokens, torch.tensor(sorted(set(specials)), device=tokens.device))
@@ -84,8 +84,8 @@ def mask(
     chosen = _first_of(draws, maskable, rate)
     kind = ((draws & LOW) * 100) >> 32  # the low bits: the high ones chose the place
     drawn = ordinary[_draws(DRAW, seed, epochs, rows, length) % len(ordinary)]
-    inputs = torch.where(chosen & (kind < MASKED), torch.full_like(tokens, mask_id), tokens)
-    inputs = torch.where(chosen & (kind >= MASKED) & (kind < REPLACED), drawn, inputs)
+    inputs = torch.where(chosen & (kind < sum(shares)), drawn, tokens)
+    inputs = torch.where(chosen & (kind < shares[0]), torch.full_like(tokens, mask_id), inputs)
     told = mixed(draws ^ (tokens * (1 << 32) + inputs)).masked_fill(~chosen, 0).sum()
     return inputs, torch.where(chosen, tokens, torch.full_like(tokens, IGNORED)), told
 

@@ -30,7 +30,7 @@ from tundish.operators.text.sentencepiece_file import (
     rules,
 )
 
-PLACES, BYTES, IDS = 1 << 19, 1 << 22, 1 << 20  # of the table of chunks
+PLACES = 1 << 19  # of the largest table of chunks: half as many chunks, 24 MB
 ROOM = 1 << 17  # bytes of a normal form there is room for from the start
 TOLERANCE = 1e-2  # of the sums of scores of two ways that are equally good
 PENALTY = np.float32(10)  # what an unknown character is below the worst piece
@@ -44,7 +44,7 @@ class Encoder:
         self._own = threading.local()
         self._normal, white = _normal(self.model)
         kind = chunked.BPE if self.model.kind == "bpe" else chunked.UNIGRAM
-        self._plan = (kind, _flags(self.model), white, _apart(self.model))
+        self._plan = (kind, _flags(self.model), white, _apart(self.model), PLACES)
         self._tables = _merging(self.model), _graph(self.model)
         self._test()
 
@@ -75,6 +75,8 @@ class Encoder:
                 break
             if why == chunked.OUT:
                 out = np.concatenate([out, np.empty(len(out), np.uint32)])
+            elif why == chunked.TABLE:
+                own.table = chunked.larger(own.table, PLACES)
             else:
                 self._make_room(max(2 * len(own.form), longest * 5 // 4))
         if len(own.form) > 8 * ROOM:
@@ -87,8 +89,7 @@ class Encoder:
         if not hasattr(own, "form"):
             self._make_room(ROOM)
         if not warm or not hasattr(own, "table"):
-            own.state = np.zeros(5, np.int64)
-            own.table = np.zeros((PLACES, 4), np.uint64), np.zeros(BYTES + PAD, np.uint8), np.empty(IDS, np.uint32)
+            own.state, own.table = np.zeros(5, np.int64), chunked.table(min(chunked.LEAST, PLACES))
         return own
 
     def _make_room(self, room: int) -> None:
@@ -180,7 +181,8 @@ def _normal(model: Model) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
 
 def _merging(model: Model) -> tuple[object, ...]:
     """What kernels/merges asks of a model."""
-    pairs, codes, bits = np.zeros((1, 2), np.uint64), np.zeros(1, np.int32), np.zeros(1, np.uint64)
+    pairs = np.zeros(1, np.uint64), np.zeros(1, np.uint32)
+    codes, bits = np.zeros(1, np.int32), np.zeros(1, np.uint64)
     links, values = trie([], [])
     if model.kind == "bpe":
         pairs, codes, bits = merge_tables.tables(model.pieces, model.scores, _usable(model))

@@ -14,7 +14,7 @@ Costs milliseconds. The char map is a Darts double array (Yata et al. 2007), 32-
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -24,9 +24,9 @@ SPACES = (*map(chr, WHITE), MARK)  # White_Space of Unicode 16; the list has not
 STEP = 1 / 64  # of a score; 2**17 of them still fit the 24 bits of a float32
 BLOCK = 256  # units; SentencePiece refuses a trie that is no multiple of 1,024 bytes
 FREE = np.uint32(1 << 31)  # a unit no byte leads to: its label has a bit that no byte has
-PIECE, NORMALIZER = 1, 3  # fields of ModelProto
-SCORE, RULES = 2, 2  # of SentencePiece; of NormalizerSpec
-LENGTH = 2  # wire type
+PIECE, NORMALIZER, TESTS = 1, 3, 4  # fields of ModelProto
+TEXT, SCORE, RULES = 1, 2, 2  # of SentencePiece; of NormalizerSpec
+LENGTH, FOUR = 2, 5  # wire types
 
 
 def exact(model: bytes) -> bytes:
@@ -40,6 +40,16 @@ def exact(model: bytes) -> bytes:
             value = kept + _spelt(RULES, LENGTH, CHARSMAP)
         made += _spelt(number, wire, value)
     return bytes(made)
+
+
+def appended(model: bytes, pieces: Sequence[bytes], scores: Sequence[float]) -> bytes:
+    """The model with more pieces behind its own, and without the texts it tests itself on: they may hold new ones."""
+    kept = b"".join(_spelt(n, w, v) for n, w, v in parts(model) if n != TESTS)
+    more = (
+        _spelt(TEXT, LENGTH, piece) + _spelt(SCORE, FOUR, struct.pack("<f", score))
+        for piece, score in zip(pieces, scores, strict=True)
+    )
+    return kept + b"".join(_spelt(PIECE, LENGTH, one) for one in more)
 
 
 def _rounded(score: bytes) -> bytes:

@@ -109,7 +109,7 @@ class Described:
 
     def _take(self, said: dict[str, Any]) -> None:
         self.kind = f"tokenizers {said['model'].get('type', 'BPE')}"
-        names = dict(_entries(said))
+        names = dict(entries(said))
         self.size = max(names.values(), default=-1) + 1
         wide(self.size)
         hidden = {token["content"] for token in said.get("added_tokens") or () if token.get("special")}
@@ -124,10 +124,10 @@ class Described:
         odd = bytes_ if said["model"].get("byte_fallback") else []
         self.odd = np.isin(np.arange(self.size), [*odd, *([names[unknown]] if unknown else [])])
         self._silent = np.isin(np.arange(self.size), [i for n, i in self.specials.items() if n != "[UNK]"])
-        self._library = _quiet(said, names, hidden)
+        self.runs = _quiet(said, names, hidden)
 
     def encode(self, texts: pa.LargeStringArray) -> pa.LargeListArray:
-        found = [self._library.encode(text or "", add_special_tokens=False).ids for text in texts.to_pylist()]
+        found = [self.runs.encode(text or "", add_special_tokens=False).ids for text in texts.to_pylist()]
         made = lists_of(found, wide(self.size))
         flat = made.values.to_numpy()
         if self._silent[flat].any():
@@ -177,7 +177,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
     return said
 
 
-def _entries(said: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+def entries(said: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     vocab = said["model"].get("vocab") or {}
     listed = isinstance(vocab, list)
     yield from ((each[0], number) for number, each in enumerate(vocab)) if listed else vocab.items()

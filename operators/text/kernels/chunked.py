@@ -5,8 +5,9 @@ is asked by the chunk's bytes, and answers by them: up to 16 stand in the entry 
 kept. Where a chunk's ids could depend on its neighbours (it ends with a space symbol of its own) the text is taken as a
 whole; so is every text of a model whose rules or pieces cross white space (`_apart` of operators/text/encode).
 
-State is the caller's; the table is emptied when it is full, which changes nothing but time. Nothing is allocated: where
-room is short the kernel says so, and begins again with the text it stopped at.
+State is the caller's; a table that is full is made larger by the caller (`larger`) until it is as large as it may be,
+then emptied, which changes nothing but time. Nothing is allocated: where room is short the kernel says so, and begins
+again with the text it stopped at.
 """
 
 import numpy as np
@@ -35,10 +36,12 @@ from tundish.operators.text.kernels.machine import (
 from tundish.operators.text.kernels.merges import LOW, merged
 
 LONGEST = 96  # bytes of a chunk that is remembered
-DONE, OUT = 0, -2  # why the kernel returned: all is done, the ids need more room; or FORM, the normal form does
+DONE, OUT, TABLE = 0, -2, -4  # why the kernel returned: all is done; ids, or chunks, or (FORM) a text need more room
 TEXT, WRITTEN, ENTRIES, BYTES, IDS = range(5)  # of the state
 BPE, UNIGRAM = 0, 1
-FACTS, MANY = np.uint64(0xFF), 0xFFFF  # of an entry: its size and whether it is at an edge; MANY ids: it is CROSSED
+SIZE, FACTS = np.uint64(0x7F), np.uint64(0xFF)  # of an entry: bytes of the chunk, and beside whether it is at an edge
+MANY = 0xFFFF  # ids of a chunk that is CROSSED
+LEAST = 1 << 13  # places of a new table; each has room for 8 bytes of longer chunks and for 2 of more than 2 ids
 
 
 @intrinsic
@@ -88,18 +91,23 @@ def _same(data, at, kept, there, size):
 
 
 @inner
+def _home(low, high, size, told, places):
+    """Where an entry is looked for first."""
+    key = folded(low ^ K1, high ^ K2 ^ size) if size <= 16 else low
+    return (key ^ (key >> U64(32)) ^ told) & U64(places - 1)
+
+
+@inner
 def _place(data, start, size, edge, entries, kept):
     """Where the entry of a chunk is or goes: (place, the first two words of it, whether it is there)."""
     if size <= 16:
         low = _first_bytes(data, start, size)
         high = _first_bytes(data, start + 8, size - 8) if size > 8 else U64(0)
-        key = folded(low ^ K1, high ^ K2 ^ U64(size))
     else:
         low, high = hashed(data, start, size), U64(0)
-        key = low
     told = U64(size) | U64(edge)
     mask = U64(entries.shape[0] - 1)
-    place = (key ^ (key >> U64(32)) ^ told) & mask
+    place = _home(low, high, U64(size), told, entries.shape[0])
     while entries[place, 2] != 0:
         if entries[place, 2] & FACTS == told and entries[place, 0] == low:
             same = entries[place, 1] == high
@@ -112,12 +120,29 @@ def _place(data, start, size, edge, entries, kept):
 
 
 @kernel
-def learnt(data, start, size, edge, count, limit, place, low, high, ids, state, table):
-    """Put a chunk and its ids into the table."""
+def moved(old, entries):
+    """Every entry of the old table at its place in a larger one."""
+    mask = U64(entries.shape[0] - 1)
+    for one in range(old.shape[0]):
+        facts = old[one, 2]
+        if facts == 0:
+            continue
+        place = _home(old[one, 0], old[one, 1], facts & SIZE, facts & FACTS, entries.shape[0])
+        while entries[place, 2] != 0:
+            place = (place + ONE) & mask
+        for word in range(4):
+            entries[place, word] = old[one, word]
+
+
+@kernel
+def learnt(data, start, size, edge, count, limit, place, low, high, ids, state, table, most):
+    """Put a chunk and its ids into the table; whether there was room, or no larger table is to be had."""
     entries, kept, kept_ids = table
     stored = count if 2 < count < MANY else I64(0)
     full = state[BYTES] + size + PAD > kept.size or state[IDS] + stored > kept_ids.size
     if full or 2 * state[ENTRIES] >= entries.shape[0]:
+        if entries.shape[0] < most:
+            return False
         entries[:] = U64(0)
         state[ENTRIES], state[BYTES], state[IDS] = 0, 0, 0
         place, low, high, _ = _place(data, start, size, edge, entries, kept)
@@ -133,19 +158,20 @@ def learnt(data, start, size, edge, count, limit, place, low, high, ids, state, 
     entries[place, 0], entries[place, 1], entries[place, 3] = low, high, where
     entries[place, 2] = U64(size) | U64(edge) | U64(count) << U64(8) | U64(limit) << U64(32)
     state[ENTRIES] += 1
+    return True
 
 
 @kernel
 def coded(data, offsets, plan, normal, model, table, own, out, ends):
     """Put the ids of the texts from `state[TEXT]` on to `out`; says why it stopped.
 
-    `plan`: kind, flags of the normaliser, `white` (256,) which bytes end a chunk, whether chunks stand for themselves.
-    `normal`: of kernels/charsmap. `model`: of merges and of lattice.
+    `plan`: kind, flags of the normaliser, `white` (256,) which bytes end a chunk, whether chunks stand for themselves,
+    places of the largest table. `normal`: of kernels/charsmap. `model`: of merges and of lattice.
     `table`: entries (places, 4) (bytes or a hash, bytes or where they are kept, size and edge and ids and limit, ids or
     where they are kept), kept bytes, kept ids. `own`: state, normal form, ids of a text, work of merges and of lattice,
     the wide sums of the latter.
     """
-    kind, flags, white, apart = plan
+    kind, flags, white, apart, most = plan
     entries, kept, kept_ids = table
     state, form, ids, work, wide = own
     scores, unknown = model[1][2], model[1][3]
@@ -195,7 +221,9 @@ def coded(data, offsets, plan, normal, model, table, own, out, ends):
                 else:
                     count, total = best(form, length, total, model[1], work[1], ids)
                 if asked and not there:
-                    learnt(data, start, at - start, how, count, limit, place, low, high, ids, state, table)
+                    size = at - start
+                    if not learnt(data, start, size, how, count, limit, place, low, high, ids, state, table, most):
+                        return I64(TABLE)
                     at = origin  # and ask again
                     continue
             if length == CROSSED:
@@ -221,3 +249,20 @@ def coded(data, offsets, plan, normal, model, table, own, out, ends):
         text += 1
         state[TEXT], state[WRITTEN], ends[text] = text, written, written
     return I64(DONE)
+
+
+Table = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def table(places: int) -> Table:
+    """Entries, kept bytes, kept ids: none yet."""
+    return np.zeros((places, 4), np.uint64), np.zeros(8 * places + 2 * PAD, np.uint8), np.zeros(2 * places, np.uint32)
+
+
+def larger(old: Table, most: int) -> Table:
+    """The same chunks in a table of four times the places."""
+    made = table(min(most, 4 * len(old[0])))
+    moved(old[0], made[0])
+    for kept, room in zip(old[1:], made[1:], strict=True):
+        room[: len(kept)] = kept
+    return made

@@ -18,7 +18,9 @@ from tundish.operators.text.kernels.trie import EMPTY, stepped
 
 STRANGE, FROZEN = -1, -2  # FROZEN - id: a user-defined symbol of this id
 FEW = 40  # symbols that are merged without a heap
+SHORT = 16  # and that are one stretch whatever they are
 LOW = np.uint64(0xFFFFFFFF)
+BITS, MOST = np.uint64(21), np.uint64((1 << 21) - 1)  # of a symbol in a table; the highest, which none is
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
 CODES = 0x110000
 JOINED = np.uint64(20)  # bits of the place of a pair of characters in the map of those that pieces hold side by side
@@ -32,16 +34,25 @@ def width(byte):
 
 
 @inner
+def pair_key(left, right):
+    return U64(left) << BITS | U64(right)
+
+
+@inner
 def _paired(pairs, left, right):
-    """What two symbols spell: rank and id in one number, small is good; ALL for no piece."""
+    """What two symbols spell: rank and id in one number, small is good; ALL for no piece.
+
+    `pairs`: open addressing, each entry two symbols and id + 1 in one number; ranks of the ids."""
     if left < 0 or right < 0:
         return ALL
-    key = (U64(left) << U64(32) | U64(right)) + ONE
-    mask = U64(pairs.shape[0] - 1)
+    known, ranks = pairs
+    key = pair_key(left, right)
+    mask = U64(known.size - 1)
     at = (key * SPREAD >> U64(24)) & mask
-    while pairs[at, 0] != 0:
-        if pairs[at, 0] == key:
-            return pairs[at, 1]
+    while known[at] != 0:
+        if known[at] >> BITS == key:
+            piece = (known[at] & MOST) - ONE
+            return U64(ranks[piece]) << U64(32) | piece
         at = (at + ONE) & mask
     return ALL
 
@@ -246,7 +257,7 @@ def merged(text, end, model, work, ids):
         halves[:] = STRANGE
     all_, count, at = _read(text, I64(0), end, pieces, symbols, starts), I64(0), I64(0)
     while at < all_:
-        stop = at + 1
+        stop = at + 1 if all_ > SHORT else all_
         while stop < all_:
             left, right = I64(symbols[stop - 1]), I64(symbols[stop])
             if not taking_apart:
