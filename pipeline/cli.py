@@ -10,7 +10,7 @@ import click
 from tundish.pipeline.cli_follow import follow_command
 from tundish.pipeline.cli_language import train_language_command
 from tundish.pipeline.cli_looks import page_command, replay_command, report_command, why_command
-from tundish.pipeline.cli_options import ERR, OUT, cluster_of, loaded, settings_of, with_recipe
+from tundish.pipeline.cli_options import ERR, OUT, Trainers, cluster_of, loaded, settings_of, spelled, with_recipe
 from tundish.pipeline.cli_stream import stream_command
 from tundish.pipeline.cli_vocabulary import vocabulary_command
 
@@ -28,11 +28,14 @@ def cli() -> None:
 @click.option(
     "--workers", type=click.IntRange(1), help="Processes on this machine (default: its CPUs on ray, 1 on local)."
 )
-@click.option("--trainers", type=click.IntRange(0), default=1, show_default=True, help="Workers that train together.")
+@click.option(
+    "--trainers", type=Trainers(), default="1", show_default=True,
+    help="Workers that train together; 2-8 on Ray: as many of them as there is room for, while it lasts.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 def run_command(
     recipe: str, root: str, sets: tuple[str, ...], sample: int | None, wire: tuple[str, ...], until: str | None,
-    on: str, workers: int | None, trainers: int, as_json: bool,
+    on: str, workers: int | None, trainers: tuple[int, int], as_json: bool,
 ) -> None:  # fmt: skip
     """Run a recipe: what is current is kept, what was interrupted goes on."""
     from tundish.pipeline import spoken
@@ -53,23 +56,29 @@ def run_command(
     if not as_json:
         OUT.print(table(funnel(root)))
         spoken.quarantined(OUT, root)
+        spoken.trained(OUT, {address: outcome.datasets[address] for address in outcome.seconds})
     spoken.decided(OUT, root, outcome.datasets, value if as_json else None)
 
 
 @cli.command("plan")
 @with_recipe
 @click.option("--json", "as_json", is_flag=True)
+@click.option("--probe", is_flag=True, help="Also run a few steps of each training: its speed, hours and memory.")
+@click.option("--trainers", type=Trainers(), default="1", show_default=True, help="As `run` shall have them.")
 def plan_command(
-    recipe: str, root: str, sets: tuple[str, ...], sample: int | None, wire: tuple[str, ...], as_json: bool
-) -> None:
+    recipe: str, root: str, sets: tuple[str, ...], sample: int | None, wire: tuple[str, ...], as_json: bool,
+    probe: bool, trainers: tuple[int, int],
+) -> None:  # fmt: skip
     """Which stages would run, which are kept, and the changed field that is the reason."""
-    from tundish.pipeline import spoken
+    from tundish.pipeline import forecast, spoken
     from tundish.pipeline.plan import plan
 
     goal = loaded(recipe, sets, sample)
-    steps = plan(goal, root, settings_of(wire))
+    steps = plan(goal, root, settings_of(wire, trainers))
     if as_json:
         rows = [{"address": s.stage.address, "current": s.current, "because": s.because} for s in steps]
+        for row, step in zip(rows, steps, strict=True):
+            row |= {"forecast": told.plain()} if probe and (told := forecast.of_step(step, steps)) else {}
         click.echo(json.dumps(rows, indent=1))
         return
     for step in steps:
@@ -77,6 +86,8 @@ def plan_command(
         OUT.print(f"{state} {step.stage.address:<24} [dim]{step.because}[/]", highlight=False)
         spoken.notes(OUT, step.stage)
         spoken.refusal_of(OUT, step)
+        for line in forecast.lines_of(step, steps) if probe else ():
+            OUT.print(f"     {line}", highlight=False, soft_wrap=True)
     spoken.uncovered_of(OUT, goal)
 
 
@@ -151,18 +162,18 @@ def prune_command(root: str, keep: int, dry: bool) -> None:
 @with_recipe
 @click.option("--address", required=True, help="The cluster's dashboard, such as http://127.0.0.1:8265.")
 @click.option("--until", help="Stop after the stages of this name.")
-@click.option("--trainers", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--trainers", type=Trainers(), default="1", show_default=True)
 @click.option("--follow", is_flag=True, help="Print the job's log until it ends.")
 def submit_command(
     recipe: str, root: str, sets: tuple[str, ...], sample: int | None, wire: tuple[str, ...], address: str,
-    until: str | None, trainers: int, follow: bool,
+    until: str | None, trainers: tuple[int, int], follow: bool,
 ) -> None:  # fmt: skip
     """Hand a recipe to a Ray cluster as a job."""
     from tundish.cluster import jobs
 
     loaded(recipe, sets, sample)  # a recipe with a mistake is refused here, not on the cluster
     job = jobs.submit_recipe(
-        recipe, address=address, root=root, sets=sets, until=until, sample=sample, wire=wire, trainers=trainers
+        recipe, address=address, root=root, sets=sets, until=until, sample=sample, wire=wire, trainers=spelled(trainers)
     )
     click.echo(job)
     if follow:
@@ -216,8 +227,8 @@ def call(words: list[str]) -> None:
     """One command; errors become sentences and exit codes."""
     try:
         cli.main(words, prog_name="tundish", standalone_mode=False)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        _end("stopped; run the same command again to go on from here", 130)
+    except (click.exceptions.Abort, KeyboardInterrupt) as stop:  # a training says where it lies
+        _end(str(stop.__cause__ or stop) or "stopped; run the same command again to go on from here", 130)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

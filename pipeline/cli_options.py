@@ -39,7 +39,38 @@ def loaded(recipe: str, sets: tuple[str, ...], sample: int | None) -> Any:
     return recipes.sampled(stage, sample) if sample else stage
 
 
-def settings_of(wire: tuple[str, ...], trainers: int = 1) -> Any:
+class Trainers(click.ParamType):
+    """How many workers train together: a number, or the fewest and the most."""
+
+    name = "N|MIN-MAX"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        """(fewest, most).
+
+        >>> Trainers().convert("4", None, None), Trainers().convert("2-8", None, None)
+        ((4, 4), (2, 8))
+        """
+        if isinstance(value, tuple):
+            return value
+        least, dash, most = str(value).partition("-")
+        if not least.isdecimal() or not (most.isdecimal() if dash else not most):
+            self.fail(f"{value!r} is no number of workers; give one, such as 4, or the fewest and the most, 2-8")
+        found = int(least), int(most or least)
+        if dash and not 1 <= found[0] <= found[1]:
+            self.fail(f"{value!r}: the fewest workers come first, and are at least 1; give such as 2-8")
+        return found
+
+
+def spelled(trainers: tuple[int, int]) -> str:
+    """As the command line takes it.
+
+    >>> spelled((4, 4)), spelled((2, 8))
+    ('4', '2-8')
+    """
+    return str(trainers[1]) if trainers[0] == trainers[1] else f"{trainers[0]}-{trainers[1]}"
+
+
+def settings_of(wire: tuple[str, ...], trainers: tuple[int, int] = (1, 1)) -> Any:
     from tundish.stages.stage import Settings
 
     table = wire_of(os.environ.get("TUNDISH_WIRE", ""))
@@ -48,7 +79,7 @@ def settings_of(wire: tuple[str, ...], trainers: int = 1) -> Any:
         if not sign or ":" not in host or ":" not in address:
             raise ValueError(f"--wire {entry!r} is not understood; write it as host:port=address:port")
         table[host] = address
-    return Settings(table, trainers)
+    return Settings(table, trainers=trainers[1], least=trainers[0])
 
 
 def wire_of(text: str) -> dict[str, str]:

@@ -47,6 +47,7 @@ def _lines(told: dict[str, Any]) -> list[str]:
         f"{told['file']}: {told['kind']}, {told['size']:,} pieces, ids of {told['type']}",
         f"digest {told['digest']}",
         f"specials {specials}",
+        *([told["grown"]] if told["grown"] else []),
     ]
 
 

@@ -18,6 +18,7 @@ from tundish.operators.text.tokenizer import Tokenizer
 from tundish.pipeline.funnel import Ran
 from tundish.stages.read import picked, records, storable
 from tundish.stages.read_lines import Broken
+from tundish.stages.vocabulary_grown import said
 
 SUMS = ("documents", "tokens", "bytes", *COUNTS)
 BATCH = 1024  # texts
@@ -54,6 +55,7 @@ def page(told: Ran, most: int) -> dict[str, Any] | None:
     learned = tokens.about["vocabulary"].get("sample")
     return {
         "vocabulary": tokens.about["vocabulary"],
+        "grown": said(grown) if (grown := tokens.about["vocabulary"].get("grown")) else "",
         "held": summed(of_corpus(held)),
         "sample": shares(learned["languages"], most) if learned else [],
         "sampled": learned,

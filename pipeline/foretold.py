@@ -66,7 +66,7 @@ def foretold(
 ) -> Foretold:
     """`rate`: tokens a second that the workers of one node eat; `bandwidth`: bytes a second of its link (None: measured
     by reading from the first shard); `cache`: bytes."""
-    files = [_reckoned(tokens, name, first, count, wish.layout) for name, (first, count) in _parts(tokens)]
+    files = [reckoned(tokens, name, first, count, wish.layout) for name, (first, count) in parts(tokens)]
     sources = tuple(one.source for one in files)
     weights = weights_of(sources, wish.weights or None)
     plan = Plan(wish.seed, sources, (Stretch(0, weights),), ((0, wish.batch),), wish.window)
@@ -93,11 +93,11 @@ def foretold(
     return Foretold(told, steps, rows, 1 - mean / wish.layout.row, storage, cache, link)
 
 
-def _parts(tokens: Dataset) -> list[tuple[str, tuple[int, int]]]:
+def parts(tokens: Dataset) -> list[tuple[str, tuple[int, int]]]:
     return [(name, (first, count)) for name, (first, count) in sorted(tokens.about["origins"].items())]
 
 
-def _reckoned(tokens: Dataset, name: str, first: int, count: int, layout: Layout) -> TokenFiles:
+def reckoned(tokens: Dataset, name: str, first: int, count: int, layout: Layout) -> TokenFiles:
     """A source with rows as its shards' counts of documents and tokens lead to expect."""
     shards = tokens.shards[first : first + count]
     rows, places = [], 0

@@ -121,7 +121,7 @@ def recipe_of(
             return Ingest((archives,))
         if isinstance(stage, Deduplicate):
             return replace(stage, against=(*stage.against, *earlier), crawl=named)
-        if isinstance(stage, Tokenize) and number and not isinstance(stage.vocabulary, str):
+        if isinstance(stage, Tokenize) and number and (stage.extend or not isinstance(stage.vocabulary, str)):
             learning = {f.name: _default(f) for f in dataclasses.fields(stage) if f.name in LEARNING}
             return replace(stage, vocabulary=vocabulary, **learning)
         return stage

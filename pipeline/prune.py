@@ -19,7 +19,15 @@ from tundish.pipeline.lease import alive
 from tundish.stages.forget_swap import refuse_unfinished
 
 STAGE = re.compile(r"[a-z]+-[0-9a-f]{10}")
-OURS = {"manifest.json", "commits", "steps", "pieces", "keepers", "checkpoints"}  # a folder that holds one is a stage's
+OURS = {
+    "manifest.json",
+    "commits",
+    "steps",
+    "pieces",
+    "keepers",
+    "checkpoints",
+    "forecast.json",
+}  # a folder that holds one is a stage's
 LEFT = {"keepers", "steps", "pieces"}  # sealed on the way, so that a killed stage goes on; of no use once it is sealed
 
 

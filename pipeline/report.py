@@ -214,4 +214,11 @@ def _training(told: Ran, address: str) -> dict[str, Any]:
     held += [(result["steps"], result["holdout_last"])] if result.get("holdout_last") is not None else []
     training = [(span * (at + 0.5) - 0.5, sum(some) / len(some)) for at, some in sorted(loss.items())]
     picture = curves(f"loss-{address}", "Loss by step", training, held, result["unigram_entropy"])
-    return {"result": result, "picture": picture, "model": told.field(address, "model")}
+    said = _outcome(result["forecast"]) if result.get("forecast") else []
+    return {"result": result, "picture": picture, "model": told.field(address, "model"), "forecast": said}
+
+
+def _outcome(told: dict[str, Any]) -> list[str]:
+    from tundish.stages.pretrain_outcome import spoken  # torch comes in here
+
+    return spoken(told)

@@ -34,6 +34,8 @@ class Ledger:
     gone: Mapping[str, list[list[int]]] = field(default_factory=dict)  # by shard, (row, tokens) forgotten since
 
     suffix: str = ""  # of the names that these shards' origins have in the plan
+    first: int = 0  # step, of this leg of the training
+    later: "Ledger | None" = None  # the next leg, in which rows have another length
 
     @classmethod
     def followed(cls, root: str, tokens: Dataset) -> "Ledger | None":
@@ -49,25 +51,38 @@ class Ledger:
 
     @classmethod
     def of(cls, trained: Dataset, tokens: Dataset) -> "Ledger":
-        plan = Plan.of(json.loads(store.read(file_of(trained, PLAN)))["plan"])
-        index = opened(store.join(trained.uri, "rows"))
-        assert index is not None, "Pretrain seals its rows before it trains"
+        told = json.loads(store.read(file_of(trained, PLAN)))
         gone = trained.about.get("forgotten", {}).get(tokens.address, {})
-        return cls(plan, trained.about["result"]["steps"], tokens, index, gone)
+        steps, found = trained.about["result"]["steps"], None
+        names: dict[tuple[int, int], str] = {}  # of the index of each length of rows, as Pretrain names them
+        for leg in (legs := told.get("legs") or [{"first": 0, **told}]):
+            layout = leg["row"], leg["context"]
+            names.setdefault(layout, f"rows-{layout[0]}-{layout[1]}" if names else "rows")
+        for leg in reversed(legs):
+            index = opened(store.join(trained.uri, names[leg["row"], leg["context"]]))
+            assert index is not None, "Pretrain seals its rows before it trains"
+            taken = min(steps, leg["first"] + leg["steps"]) - leg["first"]
+            found = cls(Plan.of(leg["plan"]), taken, tokens, index, gone, "", leg["first"], found)
+        assert found is not None, "a plan has a leg"
+        return found
 
     def steps_of(self, name: str, row: int) -> tuple[list[int], int]:
         """The steps that saw the document in this row of a token shard, ascending, and how many rows hold it."""
         source, number = self._number(name)
         shard, then = self._shard(name)
         rows = shard.rows(int(then[row]))
-        found = {step for each in rows for step in self.plan.steps(source, number, each, until=self.steps)}
-        return sorted(found), len(rows)
+        found = {self.first + step for each in rows for step in self.plan.steps(source, number, each, until=self.steps)}
+        after = self.later.steps_of(name, row)[0] if self.later else []
+        return sorted(found) + after, len(rows)
 
     def documents(self, step: int) -> Iterator[tuple[str, int]]:
         """(token shard, row in it) of every document of which a step saw tokens, in the order of the batch."""
-        if not 0 <= step < self.steps:
-            raise ValueError(f"step {step} was not taken; the training took steps 0 to {self.steps - 1}")
-        places = self.plan.places(self.plan.share(step))
+        if self.later and step >= self.later.first:
+            yield from self.later.documents(step)
+            return
+        if not self.first <= step < self.first + self.steps:
+            raise ValueError(f"step {step} was not taken; the training took steps 0 to {self.first + self.steps - 1}")
+        places = self.plan.places(self.plan.share(step - self.first))
         seen: dict[tuple[str, int], None] = {}
         for source, shard, row in zip(places.source, places.shard, places.row, strict=True):
             if not self.plan.sources[source].name.endswith(self.suffix):

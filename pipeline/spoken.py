@@ -1,13 +1,14 @@
 """What commands print under their tables: what a stage has to say before it runs, and what is odd about rules."""
 
 import json
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
+from tundish.cluster.shards import Dataset
 from tundish.pipeline import firing
 from tundish.pipeline.funnel import ran, runs
 from tundish.pipeline.plan import Step
@@ -92,3 +93,14 @@ def quarantined(console: Console, root: str) -> None:
                 f"has, {missed:,} were missed[/]",
                 highlight=False,
             )
+
+
+def trained(console: Console, made: Mapping[str, Dataset]) -> None:
+    """What trainings took, held against their forecasts."""
+    for address, dataset in made.items():
+        told = (dataset.about.get("result") or {}).get("forecast")
+        if told:
+            from tundish.stages.pretrain_outcome import spoken  # torch comes in here
+
+            for line in spoken(told):
+                console.print(f"[dim]{address}: {escape(line)}[/]", highlight=False, soft_wrap=True)

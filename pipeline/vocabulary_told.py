@@ -17,6 +17,7 @@ from tundish.pipeline.funnel import ran
 from tundish.stages.read import picked, records
 from tundish.stages.read_lines import Broken
 from tundish.stages.vocabulary import vocabulary_of
+from tundish.stages.vocabulary_grown import grown_beside, said
 
 HARD = (
     "[MASK]",
@@ -35,6 +36,7 @@ def told(what: str, files: Sequence[str]) -> dict[str, Any]:
     """What the vocabulary is, and its fertility: on the files, else on the corpus it lies beside."""
     name, data, tokens = _found(what)
     found = tokenizer.load(data)
+    grown = tokens.about["vocabulary"].get("grown") if tokens else grown_beside(what)
     sums, broken = fertility.of_files(found, files) if files else (fertility.of_corpus(tokens), {})
     return {
         "file": name,
@@ -43,6 +45,7 @@ def told(what: str, files: Sequence[str]) -> dict[str, Any]:
         "type": tokenizer.wide(found.size).__name__,
         "digest": found.digest,
         "specials": dict(found.specials),
+        "grown": said(grown) if grown else None,
         "languages": fertility.shown(sums) if sums else None,
         "broken": dict(broken),
     }

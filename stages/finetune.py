@@ -74,7 +74,7 @@ class Finetune(Stage):
             lr=self.lr,
             names=names,
         )
-        cluster.gang("Finetune", partial(finetune, task), size=out.settings.trainers)
+        cluster.gang("Finetune", partial(finetune, task), size=out.settings.trainers, least=out.settings.least)
         return seal_files(out, (*FILES, vocabulary), inputs)
 
     def _write(self, vocabulary: bytes, out: Place) -> tuple[str, ...]:

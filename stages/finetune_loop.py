@@ -19,16 +19,19 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor
 
 from tundish.cluster import store
 from tundish.operators.model import scores
 from tundish.operators.model.classifier import Classifier
-from tundish.operators.model.descent import groups, warm_linear
-from tundish.operators.model.encoder import Encoder, Shape, initialise
+from tundish.operators.model.descent import groups
+from tundish.operators.model.family import Model
+from tundish.operators.model.init import initialise
 from tundish.operators.model.order import keyed, shuffled
+from tundish.operators.model.schedules import warm_linear
+from tundish.operators.model.shape import Shape
+from tundish.stages.hub import weights_of
 from tundish.stages.ranks import joined
 
 Tell = Callable[[dict[str, Any]], None]
@@ -88,7 +91,7 @@ def finetune(task: FinetuneTask, rank: int, world: int, tell: Tell) -> None:
             raise ValueError(f"all {len(train.labels)} sequences to train on have one label; give at least two classes")
         classes = max(len(task.names), max(train.labels + test.labels) + 1)
         config = json.loads(store.read(store.join(task.model, "config.json")))
-        weights = tensors_of(store.read(store.join(task.model, "model.safetensors")))
+        shape, weights = weights_of(task.model)
         starts = (True, False) if task.scratch else (True,)
         runs: list[Run] = [(pretrained, seed) for pretrained in starts for seed in task.seeds]
         probabilities = torch.zeros(len(runs), len(test.labels), classes, dtype=torch.float64, device=ranks.device)
@@ -96,7 +99,7 @@ def finetune(task: FinetuneTask, rank: int, world: int, tell: Tell) -> None:
             line = {"step": min(first + world, len(runs)), "steps": len(runs)}
             if first + rank < len(runs):
                 pretrained, seed = runs[first + rank]
-                model = _classifier(task, config, weights if pretrained else None, classes, seed).to(ranks.device)
+                model = _classifier(task, shape, weights if pretrained else None, classes, seed).to(ranks.device)
                 line["loss"] = _trained(task, model, train, config["specials"], seed)
                 probabilities[first + rank] = _guessed(task, model, test, config["specials"])
                 if first + rank == 0:
@@ -109,14 +112,15 @@ def finetune(task: FinetuneTask, rank: int, world: int, tell: Tell) -> None:
 
 
 def _classifier(
-    task: FinetuneTask, config: Mapping[str, Any], weights: Mapping[str, Tensor] | None, classes: int, seed: int
+    task: FinetuneTask, shape: Shape, weights: Mapping[str, Tensor] | None, classes: int, seed: int
 ) -> Classifier:
     """Fresh weights from the seed; the pretrained ones over them where there are any."""
     with torch.device("meta"):
-        model = Classifier(Encoder(Shape(**config["shape"])), classes, pooling=task.pooling, dropout=task.dropout)
-    initialise(model, seed=seed, layers=model.encoder.shape.layers)
+        model = Classifier(Model(shape), classes, pooling=task.pooling, dropout=task.dropout)
+    initialise(model, model.encoder.shape, seed=seed)
     if weights is not None:
-        model.encoder.load_state_dict({name: weight.float() for name, weight in weights.items()})
+        kept = {name: weight.float() for name, weight in weights.items() if not name.startswith("detector.")}
+        model.encoder.load_state_dict(kept)
     return model
 
 

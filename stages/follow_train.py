@@ -8,12 +8,10 @@ Pretrain costs. Refuses weights of origins, which generations would change.
 import time
 from pathlib import Path
 
-from tundish.cluster import store
-from tundish.cluster.shards import opened
 from tundish.stages.generations_list import arrived
-from tundish.stages.pretrain import Pretrain, number, paths
-from tundish.stages.pretrain_feed import PATIENCE, PretrainTask
-from tundish.stages.pretrain_loop import Tell, pretrain
+from tundish.stages.pretrain import Pretrain
+from tundish.stages.pretrain_feed import PATIENCE
+from tundish.stages.pretrain_loop import PretrainTask, Tell, pretrain
 from tundish.stages.token_stream import files_of
 
 
@@ -37,31 +35,8 @@ def task_of(list_uri: str, out: str, wanted: Pretrain, *, follow: str = "", repl
         raise ValueError("Pretrain.weights and a corpus that is followed do not go together; leave the weights out")
     generations, _ = arrived(list_uri, 0)
     first = generations[0].tokens()
-    held = opened(store.join(first.uri, "holdout"))
-    assert held is not None, "Tokenize seals its holdout before its shards"
     sources = ()
     if replay:
         sources = tuple(file for one in generations for file in files_of(one.tokens(), suffix=f"@{one.number}"))
-    return PretrainTask(
-        sources=sources,
-        holdout=paths(held),
-        specials=dict(first.about["specials"]),
-        vocabulary=first.about["vocabulary"]["size"],
-        model=wanted.model,
-        length=wanted.length,
-        row=wanted.row,
-        batch=wanted.batch,
-        holes=wanted.skip,
-        window=wanted.window,
-        tokens=number(wanted.tokens),
-        rate=wanted.mask,
-        lr=wanted.lr,
-        warmup=wanted.warmup,
-        decay=wanted.decay,
-        dtype=wanted.precision,
-        checkpoint_every=wanted.checkpoint_every,
-        seed=wanted.seed,
-        out=out,
-        follow=follow,
-        replay=replay,
-    )
+    told = wanted.given(first) | wanted.recipe() | {"weights": {}}
+    return PretrainTask(sources=sources, out=out, follow=follow, replay=replay, **told)

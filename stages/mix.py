@@ -2,11 +2,11 @@
 
     part-00017                 a shard of one of them, in its own file: in this root, in another, on S3 or GCS
     holdout/                   their held-out documents, by reference as well
-    vocabulary.model           the vocabulary of all of them
+    vocabulary.model           the vocabulary of all of them; grown.json, where one of them tells what was added to it
 
 Promises: nothing is copied but the vocabulary; a shard keeps its digest, so what is read is what was sealed; every
 corpus, or every origin of one that has several, is a source that can be weighed. Costs the manifests. Refuses corpora
-of different vocabularies, and what is no sealed dataset of token shards.
+of different vocabularies or that tell differently how one grew, and what is no sealed dataset of token shards.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,7 +17,8 @@ from tundish.cluster import store
 from tundish.cluster.shards import Dataset, Shard, opened
 from tundish.cluster.verbs import Cluster
 from tundish.stages.stage import PLACE, Place, Stage
-from tundish.stages.vocabulary import vocabulary_of
+from tundish.stages.vocabulary import seal_vocabulary, vocabulary_of
+from tundish.stages.vocabulary_grown import write_grown
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,11 @@ class Mix(Stage):
             _check(name, tokens, first, about)
         vocabulary, body = vocabulary_of(corpora[first])
         store.write(store.join(out.uri, vocabulary), body)
-        learned = out.target("learned")
-        learned.seal([learned.adopt(vocabulary.split(".")[0], f"../{vocabulary}", 0, {}, {})], kind="files")
-        told = {name: about[name] for name in ("vocabulary", "specials")}
+        grown = _grown(corpora)
+        write_grown(store.join(out.uri, vocabulary), grown)
+        seal_vocabulary(out, vocabulary)
+        told = {"vocabulary": {**about["vocabulary"], **({"grown": grown} if grown else {})}}
+        told["specials"] = about["specials"]
         held = {name: opened(store.join(tokens.uri, "holdout")) for name, tokens in corpora.items()}
         if lacking := [name for name, found in held.items() if found is None]:
             raise ValueError(f"{corpora[lacking[0]].uri} has no holdout beside its shards; copy the whole folder")
@@ -75,6 +78,19 @@ def _check(name: str, tokens: Dataset, first: str, about: Mapping[str, Any]) -> 
             f"{name!r} was written with the vocabulary {ours[:12]} and {first!r} with {theirs[:12]}; "
             "tokenize both with one vocabulary (Tokenize.vocabulary takes the path of one)"
         )
+
+
+def _grown(corpora: Mapping[str, Dataset]) -> Mapping[str, Any] | None:
+    """What one of the corpora tells of pieces that were added to the vocabulary; the others have the same file."""
+    told = {name: tokens.about["vocabulary"].get("grown") for name, tokens in corpora.items()}
+    first = next((name for name, own in told.items() if own), None)
+    for name, own in told.items():
+        if first and own and any(own[key] != told[first][key] for key in ("first", "parts")):
+            raise ValueError(
+                f"{first!r} and {name!r} have one vocabulary and tell differently which pieces were added to it; "
+                "tokenize both with one file, and its grown.json beside it"
+            )
+    return told[first] if first else None
 
 
 def _numbered(corpora: Mapping[str, Dataset | None], here: Collection[str], depth: int) -> list[Shard]:

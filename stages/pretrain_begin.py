@@ -4,36 +4,76 @@ A changed recipe writes to a folder of its own. Where the change touches later s
 that are skipped), the training before it has checkpoints that this one would make, too; the newest of them is taken.
 
 Promises: what is taken is what training from step 0 would have given, for its key covers the task and the plan up to
-its step. Costs a look at the trainings beside this one. Refuses a folder that holds the state of another training.
+its step; one that is not whole, or gone when it is looked at (a training beside this one may be running), is passed
+over. Costs one reading of the checkpoint that is taken, and a look at what those of the trainings beside this one say
+of themselves. Refuses a folder that holds the state of another training.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from tundish.cluster import checkpoint, store
 
 LOGS = ("log.jsonl", "ledger.jsonl")
-Own = Callable[[int, Mapping[str, Any]], bool]  # (step, state) -> whether this training comes through it
+CHECKPOINTS = "checkpoints"
+Own = Callable[[int, Mapping[str, Any]], bool]  # (step, plain values) -> whether this training comes through it
+Begun = tuple[str, int, dict[str, Any]]
 
 
-def beginning(out: str, own: Own) -> tuple[int, dict[str, Any]]:
-    """Step and state to go on from; (0, {}) for none."""
-    if found := checkpoint.restore(store.join(out, "checkpoints")):
-        if not own(*found):
+def beginning(out: str, uri: str, own: Own, passed: Collection[tuple[str, int]] = ()) -> Begun:
+    """Folder of checkpoints, step and plain values to go on from; ("", 0, {}) for none. Read by one process. `passed`:
+    folders and steps of other trainings that could not be read after all."""
+    if found := _newest(uri):
+        step, plain = found
+        if not own(step, plain):
             raise ValueError(f"{out} holds a checkpoint of another training; give this one another folder")
-        return found
+        checkpoint.drop_after(uri, step)
+        return uri, step, plain
+    for step, folder in sorted(_beside(out), reverse=True):
+        theirs = store.join(folder, CHECKPOINTS)
+        if (theirs, step) in passed or not _owned(theirs, step, own):
+            continue
+        try:
+            plain = _checked(theirs, step)
+            logs = [store.read(store.join(folder, log)).splitlines(keepends=True) for log in LOGS]
+        except (checkpoint.Torn, ValueError, OSError):
+            continue
+        for log, lines in zip(LOGS, logs, strict=True):
+            store.write(store.join(out, log), b"".join(lines[:step]))
+        return theirs, step, plain
+    return "", 0, {}
+
+
+def _beside(out: str) -> Iterator[tuple[int, str]]:
+    """Steps of which trainings beside this one have something, and in which folder."""
     above, _, name = out.rstrip("/").rpartition("/")
     kind, dash, _ = name.rpartition("-")
-    beside = [n for n in store.listing(above) if n != name and n.startswith(kind + dash)] if dash and above else []
-    best: tuple[int, dict[str, Any]] = (0, {})
-    for other in beside:
-        uri = store.join(above, other)
-        if not all(store.exists(store.join(uri, log)) for log in LOGS):
-            continue
-        for step in checkpoint.steps(store.join(uri, "checkpoints")):
-            state = checkpoint.read(store.join(uri, "checkpoints"), step) if step > best[0] else None
-            if state is not None and "plan" in state and own(step, state):
-                best = step, state
-                for log in LOGS:
-                    store.write(store.join(out, log), store.read(store.join(uri, log)))
-    return best
+    for other in store.listing(above) if dash and above else []:
+        folder = store.join(above, other)
+        if other != name and other.startswith(kind + dash) and all(store.exists(store.join(folder, x)) for x in LOGS):
+            yield from ((step, folder) for step in checkpoint.steps(store.join(folder, CHECKPOINTS)))
+
+
+def _owned(theirs: str, step: int, own: Own) -> bool:
+    """Whether this training comes through a state, by what is said of it: its files are not read for that."""
+    try:
+        return own(step, checkpoint.sealed(theirs, step).plain)
+    except (checkpoint.Torn, OSError):
+        return False
+
+
+def _newest(uri: str) -> tuple[int, dict[str, Any]] | None:
+    passed = []
+    for step in reversed(checkpoint.steps(uri)):
+        try:
+            return step, _checked(uri, step)
+        except checkpoint.Torn as torn:
+            passed.append(checkpoint.tell(torn))
+    checkpoint.require_read(uri, passed)
+    return None
+
+
+def _checked(uri: str, step: int) -> dict[str, Any]:
+    found = checkpoint.sealed(uri, step)
+    checkpoint.check(found, found.files)
+    return found.plain

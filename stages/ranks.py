@@ -7,14 +7,20 @@ exception").
 """
 
 import contextlib
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch._dynamo
 import torch.distributed as dist
 from torch import Tensor
+
+from tundish.cluster.wish import wishes
+
+LOG = logging.getLogger("tundish.ranks")
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,28 @@ class Ranks:
     rank: int
     world: int
     device: torch.device
+    hosts: dist.ProcessGroup | None = None  # for numbers that never were on a device
+    together: int = 1  # ranks that share one model and therefore their rows
+
+    @property
+    def shares(self) -> int:
+        """Parts a batch is shared out in."""
+        return self.world // self.together
+
+    @property
+    def share(self) -> int:
+        return self.rank // self.together
+
+    def counted(self, numbers: np.ndarray) -> np.ndarray:
+        """The sum over all shares of whole numbers (n,) on the host; never waits for a device."""
+        if self.world == 1:
+            return numbers
+        told = torch.from_numpy(numbers if self.rank % self.together == 0 else np.zeros_like(numbers))
+        dist.all_reduce(told, group=self.hosts)
+        return told.numpy()
+
+    def asked_to_stop(self) -> int:
+        return wishes()
 
     def total(self, tensor: Tensor) -> Tensor:
         """The sum over all ranks, in place."""
@@ -54,7 +82,7 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def joined(rank: int, world: int) -> Iterator[Ranks]:
+def joined(rank: int, world: int, *, together: int = 1) -> Iterator[Ranks]:
     """Meet the other ranks: through the process group there is, else through the addresses torchrun gives."""
     if threads := os.environ.get("TUNDISH_TORCH_THREADS"):
         torch.set_num_threads(int(threads))
@@ -67,8 +95,37 @@ def joined(rank: int, world: int) -> Iterator[Ranks]:
     if world > 1:
         gpu = gpu and "nccl" in dist.get_backend()
     index = int(os.environ.get("LOCAL_RANK", rank)) % max(1, torch.cuda.device_count()) if gpu else 0
+    if world % together:
+        raise ValueError(f"{world} ranks cannot share models by {together}; take a multiple of {together} workers")
+    device = torch.device("cuda", index) if gpu else torch.device("cpu")
+    hosts = dist.new_group(backend="gloo") if world > 1 else None
     try:
-        yield Ranks(rank, world, torch.device("cuda", index) if gpu else torch.device("cpu"))
+        yield Ranks(rank, world, device, hosts, together)
     finally:
-        if ours:
-            dist.destroy_process_group()
+        if world > 1 and dist.is_initialized():  # Ray Train tears a gang's down beneath it, when another rank is lost
+            dist.destroy_process_group(hosts)
+            if ours:
+                dist.destroy_process_group()
+
+
+def require_place(rows: Iterable[int], most: int, least: int, together: int) -> None:
+    """Before a gang of `least` (0: of no fewer) to `most` begins: refuse a number that it could never go on with."""
+    if together > 1 and 0 < least < most:
+        raise ValueError(
+            f"{least} to {most} workers cannot share models by {together}, for any number between may come; give one "
+            f"number, such as {most - most % together or together}"
+        )
+    refuse_idle(rows, max(1, most), together, tell=False)
+
+
+def refuse_idle(rows: Iterable[int], workers: int, together: int = 1, *, tell: bool) -> None:
+    """Refuse workers that would never have a row; `tell` of steps in which some have none. `rows`: of each batch."""
+    sizes, shares = list(rows), workers // together
+    each = f" ({together} of them share one model)" if together > 1 else ""
+    if shares > max(sizes):
+        raise ValueError(
+            f"{workers} workers{each} have {max(sizes)} rows a step to share, so some would never have one; take "
+            f"{max(sizes) * together} workers, or a batch of at least {shares} rows"
+        )
+    if tell and shares > min(sizes):
+        LOG.warning("%d workers%s share %d rows in some steps: there some of them wait", workers, each, min(sizes))

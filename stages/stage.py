@@ -30,6 +30,7 @@ class Settings:
 
     wire: Mapping[str, str] = dataclasses.field(default_factory=dict)  # "host:port" -> "address:port", allowed by name
     trainers: int = 1  # workers of a gang
+    least: int = 0  # with how many of them it goes on where no more are to be had; 0: with no fewer
 
 
 @dataclass(frozen=True)

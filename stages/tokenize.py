@@ -1,6 +1,7 @@
 """Tokenize: a vocabulary learned from the corpus itself, and token shards a trainer maps into memory.
 
-    vocabulary.model           SentencePiece, trained on one thread from a sample chosen by hash
+    vocabulary.model           SentencePiece, trained on one thread from a sample chosen by hash; or one that was given,
+                               with pieces added that it lacks for this corpus
     part-00017.arrow           tokens: large_list<uint16|uint32>, id, bytes, origin, language, place; one record batch
                                of one origin, rows placed and sorted by a keyed hash of `id` (`place`)
     holdout/part-00000.arrow   documents kept out of vocabulary and training, chosen by the hash of their cluster
@@ -44,9 +45,10 @@ TOTALS = ("documents", "tokens", "bytes", *COUNTS)
 
 @dataclass(frozen=True)
 class Tokenize(Stage):
-    """`vocabulary`: pieces, specials included. `holdout`: share of clusters kept out. `sample`: bytes to learn from."""
+    """`vocabulary`: pieces, specials included; or the file of one, to which `extend` pieces are added. `holdout`: share
+    of clusters kept out. `sample`: bytes to learn from."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     makes: ClassVar[tuple[str, ...]] = ("tokens", "id", "bytes", "origin", "language", "place")
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {"corpus": ("id", "text", "cluster")}
 
@@ -59,6 +61,7 @@ class Tokenize(Stage):
     temperature: float = 1.0
     weights: Mapping[str, float] = field(default_factory=dict)
     specials: tuple[str, ...] = ()
+    extend: int = 0
 
     def check(self) -> None:
         if not 0 <= self.holdout < 1:
@@ -78,7 +81,7 @@ class Tokenize(Stage):
         about = {**out.about, **found.about, "inside": ["holdout", *found.inside]}
         sides = []
         for held in (True, False):
-            own = dict.fromkeys(parts, (0, 1)) if held else parts
+            own = {origin: (number, 1) for number, origin in enumerate(parts)} if held else parts
             placed = exchange_(
                 cluster,
                 "Tokenize: holdout" if held else "Tokenize",

@@ -2,6 +2,7 @@
 
     vocabulary.model     SentencePiece, learned by one worker on one thread; or the file that was given
     tokenizer.json       the same for Hugging Face `tokenizers`; or the file that was given, alone
+    grown.json           the parts of the pieces that were added to it, here or before (stages/vocabulary_grown)
     sample/  sizes/      what it was learned from (stages/vocabulary_sample)
     learned/             the commits of the files
 
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tundish.cluster import store
 from tundish.cluster.digests import digest_once
@@ -29,12 +29,14 @@ from tundish.operators.text import tokenizer, tokenizer_doubts, tokenizer_json, 
 from tundish.operators.text.fertility import counted, rates
 from tundish.operators.text.tokenizer import JSON, MODEL, Tokenizer
 from tundish.stages.stage import Place
-from tundish.stages.vocabulary_sample import HOLDOUT_SEED, Balance, sampled, share, told_of
+from tundish.stages.vocabulary_grown import GROWN, LOG, Grow, grown_beside, outside_grown, said, write_grown
+from tundish.stages.vocabulary_sample import HOLDOUT_SEED, Balance, sampled, share, texts_of, told_of
 
 __all__ = ["HOLDOUT_SEED", "JSON", "MODEL", "share"]
 LEAST = len(vocabulary.SPECIALS) + 256 + 1  # specials, bytes, and one piece
 TRIED = 1000  # lines of the sample that the exported file is compared on
-LEARNING = ("kind", "coverage", "sample", "temperature", "weights", "specials")  # of no use to a file that is given
+SAMPLING = ("sample", "temperature", "weights")  # of use to a file that is given only where it is to grow
+LEARNING = ("kind", "coverage", "specials", *SAMPLING, "extend")  # of no use to a file that is given
 
 
 class Wanted(Balance, Protocol):
@@ -44,6 +46,7 @@ class Wanted(Balance, Protocol):
     kind: str
     coverage: float
     specials: tuple[str, ...]
+    extend: int
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,39 @@ class Vocabulary:
 
 def check_wanted(wanted: Wanted) -> None:
     """Refuse fields of Tokenize that no vocabulary can be made by."""
+    if wanted.extend < 0:
+        raise ValueError(f"Tokenize.extend is {wanted.extend}; it is how many pieces to add, or 0 for none")
     if isinstance(wanted.vocabulary, str):
-        for f in dataclasses.fields(wanted):  # type: ignore[arg-type]
-            default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
-            if f.name in LEARNING and getattr(wanted, f.name) != default:
-                raise ValueError(
-                    f"Tokenize.{f.name} tells how to learn a vocabulary, and {wanted.vocabulary!r} is one already; "
-                    "leave it out, or give vocabulary a number of pieces"
-                )
-        return
+        _check_given(wanted)
+    else:
+        _check_learned(wanted)
+    if not wanted.temperature >= 1:
+        raise ValueError(f"Tokenize.temperature is {wanted.temperature}; it is 1 (as the corpus is) or more, as 3.33")
+    if wanted.sample < 1:
+        raise ValueError(f"Tokenize.sample is {wanted.sample}; make it at least 1 byte")
+    for name, weight in wanted.weights.items():
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"Tokenize.weights.{name} is {weight}; it is 0 (never learned from) or more")
+
+
+def _check_given(wanted: Wanted) -> None:
+    of_use = ("extend", *SAMPLING) if wanted.extend else ()
+    for f in dataclasses.fields(wanted):  # type: ignore[arg-type]
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        if f.name in LEARNING and f.name not in of_use and getattr(wanted, f.name) != default:
+            more = ", or extend it (Tokenize.extend)" if f.name in SAMPLING else ""
+            raise ValueError(
+                f"Tokenize.{f.name} tells how to learn a vocabulary, and {wanted.vocabulary!r} is one already; "
+                f"leave it out, or give vocabulary a number of pieces{more}"
+            )
+
+
+def _check_learned(wanted: Wanted) -> None:
+    if wanted.extend:
+        raise ValueError(
+            f"Tokenize.extend adds {wanted.extend} pieces to a vocabulary that is there, and this one is to be "
+            f"learned; give vocabulary the path of one, or ask for {wanted.vocabulary + wanted.extend} pieces"
+        )
     if wanted.kind not in ("unigram", "bpe"):
         raise ValueError(f"Tokenize.kind is {wanted.kind!r}; it is unigram or bpe")
     if not LEAST + len(wanted.specials) <= wanted.vocabulary <= tokenizer.WIDEST:
@@ -76,22 +103,15 @@ def check_wanted(wanted: Wanted) -> None:
         )
     if not 0.98 <= wanted.coverage <= 1:
         raise ValueError(f"Tokenize.coverage is {wanted.coverage}; SentencePiece takes 0.98 to 1")
-    if not wanted.temperature >= 1:
-        raise ValueError(f"Tokenize.temperature is {wanted.temperature}; it is 1 (as the corpus is) or more, as 3.33")
-    if wanted.sample < 1:
-        raise ValueError(f"Tokenize.sample is {wanted.sample}; make it at least 1 byte")
-    for name, weight in wanted.weights.items():
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"Tokenize.weights.{name} is {weight}; it is 0 (never learned from) or more")
     vocabulary.check_specials(wanted.specials)
 
 
 def outside_of(wanted: Wanted) -> list[dict[str, Any]]:
-    """The file it takes, if it takes one: by name and digest, for the stage's `outside`."""
+    """The file it takes, if it takes one, and what is told of it: by digest, for the stage's `outside`."""
     if not isinstance(wanted.vocabulary, str):
         return []
     uri = _expanded(wanted.vocabulary)
-    return [{"vocabulary": uri.rsplit("/", 1)[-1], "digest": digest_once(uri)}]
+    return [{"vocabulary": uri.rsplit("/", 1)[-1], "digest": digest_once(uri), **outside_grown(uri)}]
 
 
 def _expanded(path: str) -> str:
@@ -99,10 +119,12 @@ def _expanded(path: str) -> str:
 
 
 def settled(cluster: Cluster, corpus: Dataset, wanted: Wanted, out: Place) -> Vocabulary:
-    """The vocabulary, whole beside the shards: learned once by one worker, or copied."""
-    if isinstance(wanted.vocabulary, str):
+    """The vocabulary, whole beside the shards: learned or grown once by one worker, or copied."""
+    if isinstance(wanted.vocabulary, str) and not wanted.extend:
         return _given(_expanded(wanted.vocabulary), out)
     sample = sampled(cluster, corpus, wanted, out)
+    if isinstance(wanted.vocabulary, str):
+        return _grown(cluster, sample, _expanded(wanted.vocabulary), wanted.extend, out)
     target, inputs = Target(store.join(out.uri, "learned"), out.key), {"sample": sample.digest}
     shards = _committed(target, (MODEL, JSON), inputs)
     if shards is None:
@@ -117,15 +139,37 @@ def _given(uri: str, out: Place) -> Vocabulary:
     data = store.read(uri)
     name = tokenizer.load(data).file
     store.write(store.join(out.uri, name), data)
-    target = Target(store.join(out.uri, "learned"), out.key)
-    target.seal([target.adopt(name.split(".")[0], f"../{name}", 0, {}, {})], kind="files")
+    write_grown(store.join(out.uri, name), grown_beside(uri))
+    seal_vocabulary(out, name)
     return _at_rest(out, name, {"given": uri.rsplit("/", 1)[-1]})
+
+
+def _grown(cluster: Cluster, sample: Dataset, uri: str, most: int, out: Place) -> Vocabulary:
+    name = tokenizer.load(store.read(uri)).file
+    target, inputs = Target(store.join(out.uri, "learned"), out.key), {"sample": sample.digest}
+    shards = _committed(target, (name, GROWN), inputs)
+    if shards is None:
+        [texts] = cluster.each("Tokenize: vocabulary", Grow(sample, uri, out.uri, most), ["vocabulary"])
+        shards = [target.adopt(one.split(".")[0], f"../{one}", texts, inputs, {}) for one in (name, GROWN)]
+    target.seal(shards, kind="files")
+    found = _at_rest(out, name, {"given": uri.rsplit("/", 1)[-1], "sample": told_of(sample)})
+    LOG.info("%s: %s", uri, said(found.about["vocabulary"]["grown"]))
+    return found
+
+
+def seal_vocabulary(out: Place, name: str) -> None:
+    """Seal a vocabulary that was taken as it is, and what is told of it, so that verify looks at them too."""
+    target = out.target("learned")
+    files = [one for one in (name, GROWN) if store.exists(store.join(out.uri, one))]
+    target.seal([target.adopt(one.split(".")[0], f"../{one}", 0, {}, {}) for one in files], kind="files")
 
 
 def _at_rest(out: Place, name: str, more: Mapping[str, Any]) -> Vocabulary:
     uri = store.join(out.uri, name)
     found = tokenizer.load(store.read(uri))
     told = {"file": name, "digest": found.digest, "size": found.size, "kind": found.kind, **more}
+    if grown := grown_beside(uri):
+        told["grown"] = grown
     return Vocabulary(uri, found.digest, {"vocabulary": told, "specials": dict(found.specials)}, ("learned",))
 
 
@@ -136,7 +180,7 @@ def _committed(target: Target, names: tuple[str, ...], inputs: Mapping[str, str]
 
 @dataclass(frozen=True)
 class Learn:
-    """Train on the sample, in the order of ids: the order of shards must not matter."""
+    """Train on the sample, in the order of ids."""
 
     sample: Dataset
     uri: str
@@ -146,10 +190,7 @@ class Learn:
     specials: tuple[str, ...] = ()
 
     def __call__(self, item: str) -> tuple[int, dict[str, int]]:
-        table = self.sample.table()
-        if not len(table):
-            raise ValueError("no text is left to learn a vocabulary from; lower Tokenize.holdout or widen the sources")
-        texts = table.take(pc.sort_indices(table, sort_keys=[("id", "ascending")]))["text"]
+        texts = texts_of(self.sample)
         model = vocabulary.train(
             lines(texts), size=self.size, kind=self.kind, coverage=self.coverage, specials=self.specials
         )

@@ -158,6 +158,14 @@ class Sampled:
         return np.fromiter((self.rates.get(cell, 0.0) for cell in cells), np.float64, len(batch))
 
 
+def texts_of(sample: Dataset) -> pa.ChunkedArray:
+    """The texts of a sample in the order of ids: the order of shards must not matter."""
+    table = sample.table()
+    if not len(table):
+        raise ValueError("no text is left to learn a vocabulary from; lower Tokenize.holdout or widen the sources")
+    return table.take(pc.sort_indices(table, sort_keys=[("id", "ascending")]))["text"]
+
+
 def _told(batch: pa.Table, chosen: np.ndarray) -> pa.Table:
     """Language, source and bytes of the chosen rows."""
     sizes = pc.fill_null(pc.binary_length(batch["text"]), 0).cast(pa.int64())
