@@ -87,7 +87,7 @@ def submit_recipe(
     until: str | None = None,
     sample: int | None = None,
     wire: Sequence[str] = (),
-    trainers: int = 1,
+    trainers: int | str = 1,
     ship: bool | None = None,
     note: Note = aloud,
 ) -> str:

@@ -1,17 +1,31 @@
-"""The verbs in this process, or in a few processes beside it: samples, tests, laptops. The same bytes as on Ray."""
+"""The verbs in this process, or in a few processes beside it: samples, tests, laptops. The same bytes as on Ray.
+
+The processes stay from stage to stage, for each takes seconds to begin, with the environment of the first; they go
+while a gang trains and where a stage fails, and end with this one, however that ends.
+"""
 
 import asyncio
+import contextlib
+import math
 import multiprocessing
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import wait as finished
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from typing import Any
 
-from tundish.cluster.verbs import Keeper, Status, Watch, quiet, unwatched
+from tundish.cluster.verbs import PATIENCE, Keeper, Status, Watch, quiet, unwatched
+from tundish.cluster.wish import Stopped, signals
 
 POLL = 0.05  # seconds between looks at the keepers
+GRACE = 10.0  # seconds for workers that cannot go on, because another one is lost
 
 
 @dataclass
@@ -20,21 +34,35 @@ class Local:
 
     workers: int = 1
     watch: Watch = unwatched
+    _kept: ProcessPoolExecutor | None = field(default=None, init=False, repr=False, compare=False)
 
     def each(self, stage: str, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
         """`work(item)` for every item, in whatever order they end."""
         if self.workers <= 1 or len(items) <= 1:
             yield from map(work, items)
             return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(self.workers, len(items)), mp_context=context) as pool:
-            pending = [pool.submit(work, item) for item in items]
-            try:
-                for future in as_completed(pending):
-                    yield future.result()
-            finally:
-                for future in pending:
-                    future.cancel()
+        pool = self._pool()
+        pending: list[Future[Any]] = []
+        try:
+            pending += [pool.submit(work, item) for item in items]
+            for future in as_completed(pending):
+                yield future.result()
+        except BaseException:
+            self._kept = None
+            _let_go(pool, [future for future in pending if not future.cancel()])
+            raise
+
+    def _pool(self) -> ProcessPoolExecutor:
+        with contextlib.suppress(BrokenProcessPool):
+            if self._kept:
+                self._kept.submit(int)  # which says whether one of them was lost since
+                return self._kept
+        return self._anew()
+
+    def _anew(self) -> ProcessPoolExecutor:
+        spawn = multiprocessing.get_context("spawn")
+        self._kept = ProcessPoolExecutor(self.workers, mp_context=spawn, initializer=_kept_ready)
+        return self._kept
 
     def attend(
         self, stage: str, make: Callable[[int], Keeper], *, parts: int, stop: Callable[[list[Status]], bool]
@@ -42,12 +70,16 @@ class Local:
         """Keepers in one event loop. A keeper whose work fails takes the run with it: there is no one to restart it."""
         return asyncio.run(_attend(make, parts, stop))
 
-    def gang(self, stage: str, fn: Callable[..., None], *, size: int) -> None:
-        """`fn(rank, world, tell)`: here when alone, else in `size` processes that meet as torchrun's would."""
+    def gang(self, stage: str, fn: Callable[..., None], *, size: int, least: int = 0) -> None:
+        """`fn(rank, world, tell)`: here when alone, else in `size` processes that meet as torchrun's would. A wish to
+        stop (SIGTERM, Ctrl-C) is handed on to them; they end with this process, however that ends."""
 
         def tell(row: dict[str, Any]) -> None:
             self.watch(stage, int(row.get("step", 0)), int(row.get("steps", 0)), None)
 
+        kept, self._kept = self._kept, None
+        if kept:
+            kept.shutdown()
         if size <= 1:
             fn(0, 1, tell)
             return
@@ -60,40 +92,100 @@ class Local:
             context.Process(target=_rank, args=(fn, rank, size, port, told), name=f"{stage}-{rank}")
             for rank in range(size)
         ]
-        for process in ranks:
-            process.start()
-        _join(stage, ranks, told)
+        with signals() as asked:
+            try:
+                for process in ranks:
+                    process.start()
+                failed = _join(ranks, asked)
+            finally:
+                for process in ranks:
+                    if process.is_alive():
+                        process.kill()
+                    if process.pid:
+                        process.join()
+        _end(failed, told, asked)
 
 
-def _join(stage: str, ranks: list[Any], told: Any) -> None:
-    """Wait for all; when one fails the others stop with it, for they would wait for it for ever."""
+def _join(ranks: list[Any], asked: list[int]) -> list[Any]:
+    """Wait for all, or until there is nothing to wait for; returns those that failed, the first one first. Who was
+    asked to stop may take its time to save, unless asked twice; when one fails the others would wait for ever."""
     failed: list[Any] = []
-    try:
-        while any(p.is_alive() for p in ranks) and not failed:
-            for process in ranks:
-                process.join(0.1)
-            failed = [p for p in ranks if p.exitcode not in (None, 0)]
-    finally:
-        for process in ranks:
-            if process.is_alive():
+    handed, until = 0, math.inf
+    while time.monotonic() < until and (alive := [p for p in ranks if p.is_alive()]):
+        alive[0].join(0.1)
+        if len(asked) > handed:
+            until = time.monotonic() + (0 if handed else PATIENCE)
+            handed = len(asked)
+            for process in alive:
                 process.terminate()
-            process.join()
-    if not told.empty():
-        raise ValueError(told.get())
-    if failed := failed or [p for p in ranks if p.exitcode]:
+        before = bool(failed)
+        failed += [p for p in ranks if p.exitcode and p not in failed]
+        if failed and not before:
+            until = min(until, time.monotonic() + GRACE)
+            for process in ranks:  # to some it is a wish to save first, which alone none can
+                process.terminate()
+    return failed
+
+
+def _end(failed: list[Any], told: Any, asked: list[int]) -> None:
+    """What has come of a gang whose workers are gone."""
+    said: dict[str, str] = {}
+    while not told.empty():
+        kind, sentence = told.get()
+        said.setdefault(kind, sentence)
+    if "refused" in said:
+        raise ValueError(said["refused"])
+    if "stopped" in said:
+        raise Stopped(said["stopped"])
+    if asked:
+        raise KeyboardInterrupt
+    if failed:
         name, code = failed[0].name, failed[0].exitcode
         raise RuntimeError(f"worker {name} ended with exit code {code}; run again to go on from the last checkpoint")
 
 
 def _rank(fn: Callable[..., None], rank: int, world: int, port: int, told: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the driver hands on one wish
+    _watchful()
+    # with more threads than CPUs each waits for others that have none: ten times slower, not twice
+    os.environ.setdefault("TUNDISH_TORCH_THREADS", str(max(1, (os.cpu_count() or 1) // world)))
     os.environ.update(
         RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     try:
         fn(rank, world, lambda row: None)
     except ValueError as error:  # the user's to mend: said by the driver in one sentence
-        told.put(str(error))
+        told.put(("refused", str(error)))
         sys.exit(1)
+    except Stopped as stopped:
+        told.put(("stopped", str(stopped)))
+
+
+def _let_go(pool: ProcessPoolExecutor, running: list[Future[Any]]) -> None:
+    """Wait for what still runs, for it may write, unless a process is lost; then the processes end."""
+    processes = list((pool._processes or {}).values())
+    while finished(running, timeout=0.2).not_done and all(process.is_alive() for process in processes):
+        pass
+    for process in processes:
+        process.terminate()
+
+
+def _kept_ready() -> None:
+    """A terminal's Ctrl-C goes to all: a worker ends without a word, the driver says what there is to say."""
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+    _watchful()
+
+
+def _watchful() -> None:
+    threading.Thread(target=_orphaned, daemon=True).start()
+
+
+def _orphaned() -> None:
+    """End with the driver, at once: the next one may already train in the same folder."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a rank has a parent"
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 async def _attend(make: Callable[[int], Keeper], parts: int, stop: Callable[[list[Status]], bool]) -> list[Any]:

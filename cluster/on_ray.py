@@ -176,12 +176,12 @@ class OnRay:
                 with contextlib.suppress(Exception):
                     ray.kill(actor)
 
-    def gang(self, stage: str, fn: Callable[..., None], *, size: int) -> None:
+    def gang(self, stage: str, fn: Callable[..., None], *, size: int, least: int = 0) -> None:
         """Ray Train's torch workers; `size=0` runs in this process without Ray."""
         if size == 0:
             fn(0, 1, lambda row: None)
             return
-        run_gang(stage, fn, size=size, cpus=self.workers, scratch=self.scratch, watch=self.watch)
+        run_gang(stage, fn, size=size, least=least, cpus=self.workers, scratch=self.scratch, watch=self.watch)
 
 
 class _Looked:

@@ -1,24 +1,31 @@
 """gang on Ray Train v2: the same `fn(rank, world, tell)` that runs alone or under torchrun.
 
-Checkpoints and resume belong to the function; Ray Train starts the workers together, restarts them together, and
-shows in the dashboard what they tell.
+Checkpoints and resume belong to the function; Ray Train starts the workers together and, when one is lost, starts them
+anew together. With `least` it takes as many as there is room for, fewer when a node goes, more when one comes.
+
+Promises: a gang that comes further between two starts is started as often as it takes; SIGTERM (`ray job stop`) and
+Ctrl-C in the driver are wishes to stop, which the workers' board hands on; so are SIGTERM in a worker, a node that
+drains and a gang that is about to grow, after which the gang goes on. Costs some 10 s a start; nothing a step. Refuses
+more workers than there are GPUs, and than four a CPU.
 """
 
 import contextlib
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import ray
 import ray.train
 from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tundish.cluster.verbs import Tell, Watch
+from tundish.cluster.ray_board import Board, Controlled, Heeding, loop
+from tundish.cluster.verbs import PATIENCE, Tell, Watch
+from tundish.cluster.wish import Stopped, signals
 
-RESTARTS = 2  # of the whole gang, after a worker was lost
+LOOK = 60.0  # seconds between looks whether an elastic gang could be larger
 
 
 def share_of(size: int, cpus: int) -> float:
@@ -27,114 +34,89 @@ def share_of(size: int, cpus: int) -> float:
     return max(0.1, min(1.0, free / size))
 
 
-def run_gang(
-    stage: str, fn: Callable[[int, int, Tell], None], *, size: int, cpus: int, scratch: str, watch: Watch
-) -> None:
-    """Run `fn` on `size` workers; a user's ValueError comes back as itself."""
-    if size > 4 * cpus:
-        raise ValueError(f"{size} training workers on {cpus} CPUs would starve each other; ask for at most {4 * cpus}")
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    scaling = ray.train.ScalingConfig(
-        num_workers=size, use_gpu=gpus >= size, resources_per_worker={"CPU": share_of(size, cpus)}
+def halved(share: float) -> float:
+    """The power of 1/2 below a share: Ray reckons how many workers there is room for in floats, and rounds down."""
+    found = 1.0
+    while found > share:
+        found /= 2
+    return found
+
+
+def scaling_of(size: int, least: int, cpus: int, gpus: int) -> ray.train.ScalingConfig:
+    """What to ask Ray for; `least` of `size` workers must find a place."""
+    if least > 4 * cpus:
+        raise ValueError(f"{least} training workers on {cpus} CPUs would starve each other; ask for at most {4 * cpus}")
+    if 0 < gpus < least:
+        raise ValueError(
+            f"{least} training workers and {gpus} GPUs: each worker takes one; ask for {gpus}, or for {gpus}-{least} "
+            "to begin with those there are"
+        )
+    if least == size:
+        return ray.train.ScalingConfig(
+            num_workers=size, use_gpu=gpus > 0, resources_per_worker={"CPU": share_of(size, cpus)}
+        )
+    return ray.train.ScalingConfig(
+        num_workers=(least, size),
+        use_gpu=gpus > 0,
+        resources_per_worker={"CPU": halved(share_of(size, cpus) if gpus else min(1.0, cpus / least))},
+        elastic_resize_monitor_interval_s=LOOK,
     )
+
+
+def run_gang(
+    stage: str, fn: Callable[[int, int, Tell], None], *, size: int, least: int, cpus: int, scratch: str, watch: Watch
+) -> None:
+    """Run `fn` on `size` workers, or as many from `least` on as there are; a user's ValueError comes back as itself."""
+    scaling = scaling_of(size, least or size, cpus, int(ray.cluster_resources().get("GPU", 0)))
     os.makedirs(scratch, exist_ok=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # a worker's may go
+    board = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board).remote()
     run = ray.train.RunConfig(
         name=f"{stage}-{os.getpid()}-{int(time.time())}",
         storage_path=scratch,
-        failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
+        failure_config=ray.train.FailureConfig(max_failures=-1),  # the board counts those between which nothing moves
+        callbacks=[Heeding(), Controlled(board)],
     )
-    board = Board.remote()
-    config = {"fn": fn, "threads": max(1, cpus // size), "board": board}
-    trainer = TorchTrainer(_loop, train_loop_config=config, scaling_config=scaling, run_config=run)
-    with _watched(stage, board, watch), _interruptible():
+    config = {"fn": fn, "board": board, "threads": os.environ.get("TUNDISH_TORCH_THREADS", "")}
+    trainer = TorchTrainer(loop, train_loop_config=config, scaling_config=scaling, run_config=run)
+    with signals() as asked:
+        failed = _fitted(stage, trainer, board, watch, asked)
+    told = ray.get(board.told.remote())
+    if told["mistake"]:
+        raise ValueError(told["mistake"])
+    if asked:
+        raise Stopped(told["stopped"]) if told["stopped"] else KeyboardInterrupt
+    if told["lost"]:
+        raise RuntimeError(f"{stage} failed in a worker: {told['lost']}")
+    if failed:
+        raise RuntimeError(f"{stage} failed on Ray: {str(failed[0]).strip().splitlines()[-1]}") from failed[0]
+
+
+def _fitted(stage: str, trainer: Any, board: Any, watch: Watch, asked: list[int]) -> list[BaseException]:
+    """Runs the gang in a thread of its own, because Ray Train takes Ctrl-C for itself in the main one, and looks on:
+    shows the board to whoever watches, and hands on to it what was asked of this process."""
+    failed: list[BaseException] = []
+
+    def fit() -> None:
         try:
             trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            mistake = ray.get(board.refuse.remote())
-            raise (ValueError(mistake) if mistake else _cause(stage, error)) from None
+        except BaseException as error:
+            failed.append(error)
 
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ray Train takes Ctrl-C for itself, ends with exit code 0 and never gives it back: both are undone here."""
-    ours = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT) if ours else None
-    try:
-        yield
-    except SystemExit:
-        raise KeyboardInterrupt from None
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, before)
-
-
-@ray.remote(num_cpus=0)
-class Board:
-    """Where rank 0 leaves its last line and the driver reads it: Ray Train's own callbacks run elsewhere."""
-
-    def __init__(self) -> None:
-        self.row: dict[str, Any] = {}
-        self.mistake: str | None = None
-
-    def refuse(self, mistake: str | None = None) -> str | None:
-        """Keeps the first mistake of a user that a worker found, so that no restart tries it again."""
-        self.mistake = self.mistake or mistake
-        return self.mistake
-
-    def put(self, row: dict[str, Any]) -> None:
-        self.row = row
-
-    def get(self) -> dict[str, Any]:
-        return self.row
-
-
-@contextlib.contextmanager
-def _watched(stage: str, board: Any, watch: Watch) -> Iterator[None]:
-    """Shows the board to whoever watches, from a thread, until the block ends."""
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(1.0):
-            with contextlib.suppress(Exception):  # a board that is gone has nothing more to say
-                row = ray.get(board.get.remote(), timeout=5)
-                if row:
-                    watch(stage, int(row.get("step", 0)), int(row.get("steps", 0)), None)
-
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _cause(stage: str, error: Exception) -> Exception:
-    """The first worker's own error: as itself when a user can mend it, else in one sentence."""
-    for failure in getattr(error, "worker_failures", {}).values():
-        inner = getattr(failure, "cause", None) or failure
-        if isinstance(inner, ValueError):
-            return ValueError(str(inner))
-        return RuntimeError(
-            f"{stage} failed in a worker: {type(inner).__name__}: {str(inner).strip().splitlines()[-1]}"
-        )
-    return error
-
-
-def _loop(config: dict[str, Any]) -> None:
-    os.environ["TUNDISH_TORCH_THREADS"] = str(config["threads"])
-    context = ray.train.get_context()
-    rank = context.get_world_rank()
-
-    def tell(row: dict[str, Any]) -> None:
-        if rank == 0:
-            config["board"].put.remote(row)
-        ray.train.report(row)
-
-    if mistake := ray.get(config["board"].refuse.remote()):
-        raise ValueError(mistake)
-    try:
-        config["fn"](rank, context.get_world_size(), tell)
-    except ValueError as error:
-        ray.get(config["board"].refuse.remote(str(error)))
-        raise
+    handed, until = 0, float("inf")
+    while thread.is_alive():
+        thread.join(1.0)
+        with contextlib.suppress(Exception):  # a board that is gone has nothing more to say
+            row = ray.get(board.row.remote(), timeout=5)
+            if row:
+                watch(stage, int(row.get("step", 0)), int(row.get("steps", 0)), None)
+        if len(asked) > handed:
+            until = time.monotonic() + (0 if handed else PATIENCE)
+            handed = len(asked)
+            ray.get(board.end.remote())
+        if time.monotonic() >= until:
+            ray.get(board.abort.remote())
+            thread.join(PATIENCE)
+    return failed

@@ -21,6 +21,7 @@ import pyarrow as pa
 from tundish.cluster.target import Target
 
 BATCH = 2048  # rows handed to a function at once
+PATIENCE = 600.0  # seconds for a gang that was asked to stop, and saves first
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Keeper(Protocol):
         """Commit and let go. Returns a small record."""
 
 
-Tell = Callable[[dict[str, Any]], None]  # what a rank of a gang says of its progress; every rank says it together
+Tell = Callable[[dict[str, Any]], None]  # what a rank of a gang says of its progress
 
 Post = Callable[[int, str, list[Any]], Any]  # await post(part, batch_id, rows): returns once the other has it
 
@@ -124,9 +125,8 @@ class Cluster(Protocol):
     def attend(
         self, stage: str, make: Callable[[int], Keeper], *, parts: int, stop: Callable[[list[Status]], bool]
     ) -> list[Any]: ...
-    def gang(
-        self, stage: str, fn: Callable[[int, int, Callable[[dict[str, Any]], None]], None], *, size: int
-    ) -> None: ...
+    def gang(self, stage: str, fn: Callable[[int, int, Tell], None], *, size: int, least: int = 0) -> None:
+        """`least`: with how many workers it goes on where no more are to be had; 0 for `size` and no other number."""
 
 
 def quiet(now: Sequence[Status], before: Sequence[Status] | None) -> bool:

@@ -1,0 +1,82 @@
+"""A wish to stop: how it reaches work that saves first, in whatever thread that runs.
+
+    SIGTERM         to this process, while somebody listens
+    wish(why)       from a thread that heard it elsewhere: a gang's board, a node that is about to be taken away
+
+Promises: who listens finds the wish when it asks, between two steps; where nobody listens a signal does what it did
+before. Costs a look at a list. Refuses nothing. Signals are a process's, so what was heard is a process's as well.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_heard: list[str] = []
+_ears: list[int] = []
+
+
+class Stopped(KeyboardInterrupt):
+    """The work was asked to stop, and what it has done lies whole on disk; said in one sentence."""
+
+
+def wish(why: str) -> bool:
+    """Ask the work of this process to stop; whether anybody listens."""
+    if _ears:
+        _heard.append(why)
+    return bool(_ears)
+
+
+def wishes() -> int:
+    """How often this process was asked to stop since somebody listens."""
+    return len(_heard)
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """Until the block ends, SIGTERM is a wish; outside of the main thread where that took heed before."""
+    _ears.append(1)
+    undo = heed()
+    try:
+        yield
+    finally:
+        undo()
+        _ears.pop()
+        if not _ears:
+            _heard.clear()
+
+
+def heed() -> Callable[[], Any]:
+    """In a main thread: SIGTERM becomes a wish while somebody listens. Returns what undoes it."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    before = signal.getsignal(signal.SIGTERM)
+
+    def heard(number: int, frame: Any) -> None:
+        if wish("SIGTERM"):
+            return
+        if callable(before):
+            before(number, frame)
+        elif before != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    signal.signal(signal.SIGTERM, heard)
+    return lambda: signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[list[int]]:
+    """The SIGTERM and Ctrl-C that come until the block ends, for one who hands them on; none outside a main thread."""
+    found: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield found
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda number, _: found.append(number)) for number in numbers]
+    try:
+        yield found
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
