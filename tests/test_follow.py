@@ -120,6 +120,7 @@ def ids(line: dict[str, Any]) -> set[bytes]:
     return {one for dataset in inside for one in dataset.select("id").table()["id"].to_pylist()}
 
 
+@pytest.mark.slow  # alone on the machine: a page that is held back longer than the crawl waits is lost to it
 def test_generations_are_the_crawl_and_a_twin_of_an_earlier_one_does_not_enter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

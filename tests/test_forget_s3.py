@@ -38,6 +38,7 @@ def objects(uri: str) -> dict[str, bytes]:
     return said
 
 
+@pytest.mark.slow  # a whole pipeline over a server of S3
 def test_a_root_in_s3_forgets(bucket: Any, tmp_path: Path) -> None:
     made.sources(tmp_path)
     docs = Read((str(tmp_path / "rows.jsonl"),))

@@ -563,3 +563,24 @@ def test_a_rank_that_fails_ends_the_gang() -> None:
         Local().gang("Two", refused, size=2)
     with pytest.raises(RuntimeError, match=r"^worker Two-1 ended with exit code 3; run again"):
         Local().gang("Two", half_gone, size=2)
+
+
+def number_of(item: int) -> int:
+    if item < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def test_processes_stay_and_lost_ones_are_replaced() -> None:
+    """Whoever is lost at work ends that map at once, however much is left; whoever is lost idle ends nothing."""
+    cluster = Local(workers=2)
+    first = {*cluster.each("one", number_of, range(20))}
+    assert {*cluster.each("two", number_of, range(20))} & first
+    with pytest.raises(BrokenProcessPool):
+        list(cluster.each("three", number_of, [1, -1, *range(200)]))
+    second = {*cluster.each("four", number_of, range(20))}
+    assert not second & first
+    for process in second:
+        os.kill(process, signal.SIGKILL)
+    time.sleep(0.5)
+    assert not {*cluster.each("five", number_of, range(20))} & second

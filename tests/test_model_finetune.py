@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.test_model_pretrain import IDS, SHAPE, silent, toy
 from tundish.operators.model.classifier import Classifier
-from tundish.operators.model.encoder import Encoder
+from tundish.operators.model.family import Model
 from tundish.stages.finetune_loop import FinetuneTask, Labelled, finetune, labelled
 from tundish.stages.pretrain_loop import pretrain
 
@@ -80,7 +80,7 @@ def test_predictions_are_those_that_were_scored(tuned):
 
 def test_the_kept_classifier_gives_the_first_seeds_guesses(tuned):
     config = read(tuned, "config.json")
-    model = Classifier(Encoder(SHAPE), config["classes"], pooling=config["pooling"]).eval()
+    model = Classifier(Model(SHAPE), config["classes"], pooling=config["pooling"]).eval()
     model.load_state_dict(load_file(Path(tuned.out) / "model.safetensors"))
     assert config["names"] == ["low", "high"]
     for line, text in zip(predictions(tuned)[:20], tuned.test.tokens, strict=False):

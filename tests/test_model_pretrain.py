@@ -14,8 +14,8 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from tundish.cluster import checkpoint
-from tundish.operators.model.encoder import Shape
 from tundish.operators.model.plan import Plan
+from tundish.operators.model.shape import Shape
 from tundish.stages.pretrain_loop import PretrainTask, pretrain
 from tundish.stages.token_stream import TokenFiles, mapped
 
@@ -58,7 +58,7 @@ def toy(folder, **other):
         sources=(
             files(shard(folder / "part-00000.arrow", texts[:40]), shard(folder / "part-00001.arrow", texts[40:])),
         ),
-        holdout=(shard(folder / "held.arrow", sentences(12, 2)),),
+        holdout=(files(shard(folder / "held.arrow", sentences(12, 2)), name="held"),),
         specials=IDS,
         vocabulary=VOCABULARY,
         out=str(folder / "out"),
@@ -94,7 +94,10 @@ def rank(number, task, world, port):
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(number), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     pretrain(task, number, world, silent)
-    if (tasks := Path("/proc/self/task")).exists():  # threads that outlive the group abort some processes at their end
+    # torch's FSDP2 (2.13) keeps a group beyond its destruction, so only copies are held to this
+    if (
+        task.spread == "copied" and (tasks := Path("/proc/self/task")).exists()
+    ):  # threads that outlive the group abort some processes at their end
         assert not [name for t in tasks.iterdir() if "gloo" in (name := (t / "comm").read_text())]
 
 
@@ -152,7 +155,7 @@ def test_the_ledger_says_what_was_seen(undisturbed):
     assert len(set(seen[:size])) == size == plan.sources[0].size
     assert len({line["order"] for line in ledger}) == len(ledger)
     assert len({line["masks"] for line in ledger}) == len(ledger)
-    assert all(line["hidden"] > 5 for line in ledger)
+    assert all(line["guessed"] > 5 for line in ledger)
 
 
 def rows_of(places):
@@ -183,7 +186,8 @@ def equal_to(whole, task):
     assert lines(task, "ledger.jsonl") == lines(whole, "ledger.jsonl")
     assert (losses(task) == losses(whole)).all()
     assert (Path(task.out) / "model.safetensors").read_bytes() == (Path(whole.out) / "model.safetensors").read_bytes()
-    timeless = [{k: v for k, v in result(each).items() if not k.endswith("per_second")} for each in (task, whole)]
+    timed = ("steps_per_second", "tokens_per_second", "speed", "forecast")
+    timeless = [{k: v for k, v in result(each).items() if k not in timed} for each in (task, whole)]
     assert timeless[0] == timeless[1]
 
 
@@ -191,7 +195,7 @@ def dying(number, task):
     torch.set_num_threads(1)
 
     def die(row):
-        if row["step"] >= 29:
+        if row["step"] >= 39:
             os.kill(os.getpid(), signal.SIGKILL)
 
     pretrain(task, 0, 1, die)
@@ -201,9 +205,12 @@ def test_kill_9_and_a_torn_checkpoint_change_nothing(undisturbed, tmp_path):
     task = toy(tmp_path, checkpoint_every=10)
     with pytest.raises(mp.ProcessExitedException):
         mp.spawn(dying, (task,), nprocs=1)
-    newest = Path(task.out) / "checkpoints" / "step-000000030" / "model.safetensors"
-    newest.write_bytes(newest.read_bytes()[:-8])
-    assert checkpoint.latest(f"{task.out}/checkpoints") == 20
+    folder = f"{task.out}/checkpoints"
+    newest = checkpoint.latest(folder)  # the last one may still have been under way
+    assert newest in (20, 30)
+    torn = Path(folder) / f"step-{newest:09d}" / "model.safetensors"
+    torn.write_bytes(torn.read_bytes()[:-8])
+    assert checkpoint.latest(folder) == newest - 10
     pretrain(task, 0, 1, silent)
     equal_to(undisturbed[0], task)
 
@@ -219,7 +226,7 @@ def test_two_ranks_are_one(undisturbed, tmp_path):
 
 def test_one_rank_then_three_then_one_keeps_the_ledger(undisturbed, tmp_path):
     """More ranks than rows do not hurt either: a share may be empty."""
-    task = toy(tmp_path, batch=2, tokens=2400)
+    task = toy(tmp_path, batch=(2, 3), grow=0.9, tokens=3000)
     whole = replace(task, out=str(tmp_path / "whole"))
     pretrain(whole, 0, 1, silent)
 

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tundish.operators.model import masking
+from tundish.operators.model.hiding import Hiding, hide
 from tundish.operators.model.plan import Plan, Source, Stretch, weights_of
 from tundish.operators.model.rows import Layout, Shard, cut
-from tundish.operators.model.stream import Hiding, Stream, ahead, hide
+from tundish.operators.model.stream import Stream, ahead
 
 IDS = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
 

@@ -112,6 +112,7 @@ def drive(address: str, folder: str, seconds: str) -> None:
         mapped(joined, f"{folder}/out", first=Marked(lengths, f"{folder}/marks", float(seconds)))
 
 
+@pytest.mark.slow  # tests/test_resume kills drivers among the fast
 def test_a_killed_driver_is_gone_on_from(here: dict[str, str], cluster: OnRay, tmp_path: Path) -> None:
     """Only the shards without a commit are begun again."""
     marks, out = tmp_path / "marks", tmp_path / "out"

@@ -49,6 +49,7 @@ def undisturbed(archives: list[Path], tmp_path_factory: pytest.TempPathFactory) 
     return found
 
 
+@pytest.mark.slow  # every stage has its own test of two workers among the fast
 def test_four_workers_write_the_same_bytes(archives: list[Path], undisturbed: dict[str, str], tmp_path: Path) -> None:
     run(load(sample_archive.recipe(tmp_path / "r.yaml", archives)), Local(workers=4), str(tmp_path / "root"))
     assert digests(tmp_path / "root") == undisturbed
@@ -60,6 +61,7 @@ def test_order_and_place_of_the_files_do_not_matter(undisturbed: dict[str, str],
     assert digests(tmp_path / "root") == undisturbed
 
 
+@pytest.mark.slow  # tests/test_ray_cluster has one run of each among the fast
 def test_ray_writes_the_same_bytes_with_one_and_with_four_workers(
     archives: list[Path], undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
@@ -125,7 +127,11 @@ def whole(commit: Path) -> bool:
     return all((commit.parents[1] / name / "commits" / commit.name).exists() for name in beside)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+QUICK = ("ingest", "deduplicate", "tokenize")  # one of each kind: files in, many steps, shards out
+KILLED_IN = [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in STAGES]
+
+
+@pytest.mark.parametrize("stage", KILLED_IN)
 def test_a_driver_killed_in_any_stage_goes_on(
     stage: str, archives: list[Path], undisturbed: dict[str, str], tmp_path: Path
 ) -> None:

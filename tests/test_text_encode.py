@@ -338,9 +338,8 @@ def test_what_is_remembered_and_in_which_thread_does_not_matter(monkeypatch: pyt
         model = trained(kind)
         calm = Encoder(model)(texts)
         with monkeypatch.context() as small:  # so little memory that it is emptied again and again
-            small.setattr(encode, "PLACES", 64)
-            small.setattr(encode, "BYTES", 512)
-            small.setattr(encode, "IDS", 2000)
+            small.setattr(encode, "PLACES", 512)
+            small.setattr(encode.chunked, "LEAST", 128)
             small.setattr(encode, "ROOM", 64)
             assert Encoder(model)(texts) == calm
         one = Encoder(model)

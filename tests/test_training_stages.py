@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import sample_archive
 from tundish.cluster.local import Local
@@ -11,7 +12,7 @@ from tundish.cluster.shards import opened
 from tundish.pipeline.recipe import changed, load
 from tundish.pipeline.run import Outcome, run
 from tundish.pipeline.verify import verify
-from tundish.stages.pretrain import MODELS, PRECISIONS, number
+from tundish.stages.pretrain import PRECISIONS, number
 
 TOP = Path(__file__).resolve().parents[1]
 ARTICLES = TOP / "examples" / "sample_web" / "articles" / "en"
@@ -55,7 +56,7 @@ def test_training_is_sealed_and_begun_anew_when_the_corpus_changes(tmp_path: Pat
     outcome = trained(tmp_path, texts)
     encoder = folder_of(outcome, "pretrain")
     first = json.loads((encoder / "result.json").read_text())
-    assert first["tokens"] <= 3000
+    assert abs(first["tokens"] - 3000) <= 4 * 64  # to a step
     assert opened(str(encoder)).about["result"]["last_loss"] == first["last_loss"]  # type: ignore[union-attr]
     assert verify(str(tmp_path / "root")) == []
     (texts / "one-more.txt").write_text(sorted(ARTICLES.glob("*.txt"))[10].read_text())
@@ -108,7 +109,7 @@ def test_wrong_settings_are_refused_before_anything_runs(tmp_path: Path, texts: 
         ("Pretrain.row=32", "a row holds at least one segment"),
         ("Pretrain.window=-1", "it is at least 0"),
         ("Pretrain.checkpoint_every=0", "it is at least 1"),
-        ("Pretrain.skip=[[9, 5]]", "ascending, that do not overlap"),
+        ("Pretrain.skip=[[9, 5]]", "positions, ascending"),
         ("Pretrain.weights={web: -1}", "give positive numbers"),
         ("Pretrain.reweigh={5: {}}", "give positive numbers"),
         ("Pretrain.reweigh={0: {web: 1}}", "say by `weights`"),
@@ -120,11 +121,16 @@ def test_wrong_settings_are_refused_before_anything_runs(tmp_path: Path, texts: 
 
 
 def test_the_names_known_without_torch_are_those_there_are() -> None:
-    from tundish.operators.model.encoder import PRESETS
-    from tundish.stages.pretrain_loop import DTYPES
+    from tundish.stages.spread import precision_of
 
-    assert set(MODELS) == set(PRESETS)
-    assert set(PRECISIONS) == set(DTYPES)
+    assert {precision_of(name)[1] for name in PRECISIONS} == {
+        torch.float32,
+        torch.bfloat16,
+        torch.float16,
+        torch.float64,
+    }
+    with pytest.raises(ValueError, match="choose one of"):
+        precision_of("float8")
     assert number("1.5M") == 1_500_000
 
 

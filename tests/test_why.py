@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -259,3 +260,33 @@ def test_an_earlier_run_can_be_asked_by_name_and_an_unknown_one_is_refused(tmp_p
     assert of(why(root, url, run=first), "Refine").what == "kept"
     with pytest.raises(ValueError, match=f"did you mean '{first}'"):
         why(root, url, run=f"{first}0")
+
+
+def test_a_curriculum_that_cuts_rows_anew_is_told_in_both_directions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of rows of 128, then of 256: each leg has a plan of its own, and steps are counted through."""
+    monkeypatch.setenv("TUNDISH_TORCH_THREADS", "1")
+    (tmp_path / "labels.tsv").write_text("text\tlabel\n")
+    goal = toys.trained(str(tmp_path / "labels.tsv")).encoder  # type: ignore[attr-defined]
+    phases = ({"tokens": [0, "60%"]}, {"tokens": ["60%", "100%"], "row": 256, "context": 256, "batch": 2})
+    run(replace(goal, curriculum=phases, tokens=12_000), Local(), str(tmp_path / "root"))
+    root = str(tmp_path / "root")
+    past = ran(root)
+    model = past.datasets[past.of("Pretrain")[0]]
+    ledger, steps = Ledger.of(model, past.datasets[past.of("Tokenize")[0]]), model.about["result"]["steps"]
+    assert ledger.later is not None
+    assert 0 < ledger.later.first < steps == ledger.later.first + ledger.later.steps
+    late = 0
+    for url in list(pages())[:8]:
+        for event in why(root, url):
+            if event.stage != "Pretrain" or not event.facts["steps"]:
+                continue
+            told_steps = [*map(int, event.facts["steps"].replace("... ", "").split(", "))]
+            assert told_steps == sorted(told_steps)
+            for step in told_steps:
+                assert url in [event.what for event in step_of(root, step)]
+            late += sum(step >= ledger.later.first for step in told_steps)
+    assert late
+    with pytest.raises(ValueError, match=rf"step {steps} was not taken"):
+        step_of(root, steps)

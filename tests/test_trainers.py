@@ -1,0 +1,78 @@
+"""How many workers train together: what is asked for on the command line, what is refused, what is told."""
+
+from functools import partial
+
+import click
+import pytest
+import torch
+
+from tests.test_local_cluster import meeting
+from tests.test_model_pretrain import toy
+from tests.test_training_stages import texts, trained  # noqa: F401 - a fixture
+from tundish.cluster.local import Local
+from tundish.pipeline.cli_options import Trainers, settings_of, spelled
+from tundish.stages.pretrain_feed import Feed
+from tundish.stages.ranks import Ranks, require_place
+from tundish.stages.stage import Settings
+
+
+def asked(text):
+    return Trainers().convert(text, None, None)
+
+
+def test_a_number_or_the_fewest_and_the_most():
+    assert [asked(text) for text in ("1", "0", "8", "2-8", "3-3")] == [(1, 1), (0, 0), (8, 8), (2, 8), (3, 3)]
+    assert [asked(spelled(each)) for each in ((4, 4), (2, 8))] == [(4, 4), (2, 8)]
+    settings = settings_of((), asked("2-8"))
+    assert (settings.trainers, settings.least) == (8, 2)
+    assert settings_of(()).trainers == 1
+    for text in ("many", "8-2", "0-4", "4-", "-4", "1-2-3", "2.5"):
+        with pytest.raises(click.UsageError, match=r"give one, such as 4|the fewest workers come first"):
+            asked(text)
+
+
+def test_here_the_most_train(tmp_path):
+    Local().gang("Two", partial(meeting, str(tmp_path)), size=2, least=1)
+    assert {p.name for p in tmp_path.iterdir()} == {"0-of-2", "1-of-2"}
+
+
+def ranks(world, together=1, rank=0):
+    return Ranks(rank, world, torch.device("cpu"), None, together)
+
+
+def test_workers_that_would_never_have_a_row_are_refused(tmp_path):
+    task = toy(tmp_path, batch=5)
+    Feed(task, ranks(5)).close()
+    with pytest.raises(ValueError, match=r"^6 workers have 5 rows a step to share.*take 5 workers, or a batch of"):
+        Feed(task, ranks(6))
+    Feed(task, ranks(10, together=2)).close()
+    with pytest.raises(ValueError, match=r"^12 workers \(2 of them share one model\) have 5 rows.*take 10 workers"):
+        Feed(task, ranks(12, together=2))
+
+
+def test_steps_in_which_some_have_none_are_told_of_once(tmp_path, caplog):
+    task = toy(tmp_path, batch=(2, 5))
+    Feed(task, ranks(4)).close()
+    Feed(task, ranks(4, rank=3)).close()
+    assert [record.message for record in caplog.records if record.name == "tundish.ranks"] == [
+        "4 workers share 2 rows in some steps: there some of them wait"
+    ]
+    caplog.clear()
+    Feed(task, ranks(2)).close()
+    assert not [record for record in caplog.records if record.name == "tundish.ranks"]
+
+
+def test_what_could_never_go_on_is_refused_before_a_gang_begins():
+    require_place([2, 5], 5, 2, 1)
+    require_place([4], 0, 0, 1)
+    require_place([4], 4, 4, 2)
+    with pytest.raises(ValueError, match=r"^8 workers have 5 rows a step to share"):
+        require_place([2, 5], 8, 2, 1)
+    with pytest.raises(ValueError, match=r"^2 to 7 workers cannot share models by 2.* such as 6$"):
+        require_place([9], 7, 2, 2)
+
+
+def test_a_recipe_with_too_many_workers_ends_in_one_sentence(tmp_path, texts, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("tundish.pipeline.plan.Settings", lambda: Settings(trainers=9))
+    with pytest.raises(ValueError, match=r"^9 workers have 4 rows a step to share"):
+        trained(tmp_path, texts)
