@@ -81,7 +81,10 @@ def run_gang(
     trainer = TorchTrainer(loop, train_loop_config=config, scaling_config=scaling, run_config=run)
     with signals() as asked:
         failed = _fitted(stage, trainer, board, watch, asked)
-    told = ray.get(board.told.remote())
+    try:
+        told = ray.get(board.told.remote())
+    except ray.exceptions.RayError as error:
+        told = {"mistake": "", "stopped": "", "lost": f"its board is gone: {str(error).splitlines()[0]}"}
     if told["mistake"]:
         raise ValueError(told["mistake"])
     if asked:

@@ -25,10 +25,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
     """A head with one CPU, and a function that adds a node with one more. The folder's path is short: Ray puts
-    sockets there, and their names may be 107 bytes long."""
+    sockets there, and their names may be 107 bytes long. Whether they ask for a token is as in the rest of this process:
+    it reads that once, and a Ray that asks for none cannot talk to a driver that does."""
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as made:
         monkeypatch.setenv("RAY_TMPDIR", made)  # where Cluster tells its address: not to other Rays of this machine
-        monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
         monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
         monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "40")  # for workers that have no place any more
         monkeypatch.setenv("TUNDISH_TORCH_THREADS", "1")
