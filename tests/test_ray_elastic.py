@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
     """A head with one CPU, and a function that adds a node with one more. The folder's path is short: Ray puts
-    sockets there, and their names may be 107 bytes long. Whether they ask for a token is as in the rest of this process:
-    it reads that once, and a Ray that asks for none cannot talk to a driver that does."""
+    sockets there, and their names may be 107 bytes long. Whether they ask for a token is as in the rest of this
+    process, which reads that once: a Ray that asks for none cannot talk to a driver that does."""
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as made:
         monkeypatch.setenv("RAY_TMPDIR", made)  # where Cluster tells its address: not to other Rays of this machine
         monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
