@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from tundish.pipeline.cli_export import export_command
 from tundish.pipeline.cli_follow import follow_command
 from tundish.pipeline.cli_language import train_language_command
 from tundish.pipeline.cli_looks import page_command, replay_command, report_command, why_command
@@ -114,7 +115,7 @@ def stage_command(name: str, files: tuple[str, ...], sets: tuple[str, ...], rows
 
 
 LOOKS = (report_command, why_command, page_command, replay_command)
-for command in (*LOOKS, train_language_command, vocabulary_command, stream_command, follow_command):
+for command in (*LOOKS, train_language_command, vocabulary_command, stream_command, follow_command, export_command):
     cli.add_command(command)
 
 

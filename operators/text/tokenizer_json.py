@@ -89,8 +89,9 @@ def _escaped(text: str) -> str:
     return re.sub(r"[\\^$.|?*+()\[\]{}-]", r"\\\g<0>", text)
 
 
-def export(model: bytes, *, framed: bool = False) -> bytes:
-    """The `tokenizer.json`. `framed`: special tokens are found in texts, and [CLS] and [SEP] put around them."""
+def export(model: bytes, *, framed: bool = False, second: int = 0) -> bytes:
+    """The `tokenizer.json`. `framed`: special tokens are found in texts, and [CLS] and [SEP] put around them; `second`:
+    the token type of the second text of a pair."""
     known = Known(model)
     if not known.model.escape or known.model.suffix:
         raise ValueError(
@@ -109,7 +110,7 @@ def export(model: bytes, *, framed: bool = False) -> bytes:
         ],
         "normalizer": _sequence("normalizers", list(_normalizers(known))),
         "pre_tokenizer": _sequence("pretokenizers", list(_cuts(known))),
-        "post_processor": _frame(known) if framed else None,
+        "post_processor": _frame(known, second) if framed else None,
         "decoder": {
             "type": "Sequence",
             "decoders": [
@@ -221,16 +222,17 @@ def repeats(text: str, period: int) -> bool:
     return text[period:] == text[:-period]
 
 
-def _frame(known: Known) -> dict[str, Any]:
+def _frame(known: Known, second: int) -> dict[str, Any]:
     ids = {text: number for number, text in known.named(UNKNOWN, CONTROL, USER_DEFINED)}
     names = [next((n for n in pair if n in ids), "") for pair in (("[CLS]", "<s>"), ("[SEP]", "</s>"))]
     if "" in names:
         raise ValueError("this SentencePiece model has no [CLS] and [SEP], nor <s> and </s>, to frame a text with")
     first, last = ({"SpecialToken": {"id": name, "type_id": 0}} for name in names)
-    one, two = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    end = {"SpecialToken": {"id": names[1], "type_id": second}}
+    one, two = ({"Sequence": {"id": name, "type_id": kind}} for name, kind in (("A", 0), ("B", second)))
     return {
         "type": "TemplateProcessing",
         "single": [first, one, last],
-        "pair": [first, one, last, two, last],
+        "pair": [first, one, last, two, end],
         "special_tokens": {name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in names},
     }

@@ -1,0 +1,59 @@
+"""What a run trained, handed over: picks the model of a root, writes its card, and lays both into a folder.
+
+Refuses a root without a finished training, and an address that is none.
+"""
+
+import difflib
+from typing import Any
+
+from tundish.cluster import store
+from tundish.pipeline.card import card
+from tundish.pipeline.funnel import Ran, ran
+from tundish.stages.pretrain import file_of
+from tundish.stages.vocabulary import kept_in
+
+
+def export(
+    root: str,
+    to: str,
+    *,
+    model: str | None = None,
+    precision: str = "float32",
+    generator: bool = False,
+    licence: str = "",
+) -> dict[str, Any]:
+    """Write the folder; what was written, in words and numbers. Raises ValueError for what cannot be exported."""
+    from tundish.stages import hub  # torch comes in here
+    from tundish.stages.export import exported
+
+    told = ran(root)
+    address = _chosen(told, model)
+    dataset = told.datasets[address]
+    name = kept_in(dataset)
+    for file in ("model.safetensors", "config.json", name):
+        file_of(dataset, file)  # what does not match its digest is not handed on
+    found = hub.read(dataset.uri, outlined=True)
+    shape = found.shape if not generator else (hub.generator_of(dataset.uri, outlined=True) or (found.shape, {}))[0]
+    from tundish.operators.model import hub as names
+
+    architecture = (found.architecture if not generator else "") or names.architecture_for(shape)
+    words = card(told, address, shape, architecture=architecture, name=_called(told, address), licence=licence)
+    vocabulary = store.read(store.join(dataset.uri, name))
+    return exported(dataset.uri, vocabulary, to, card=words, precision=precision, generator=generator)
+
+
+def _chosen(told: Ran, model: str | None) -> str:
+    known = told.of("Pretrain")
+    if not known:
+        raise ValueError(f"the latest run under {told.root!r} has no training that is done; run its recipe first")
+    if model is None:
+        return known[-1]
+    if model not in known:
+        near = difflib.get_close_matches(model, known, 1, 0.0)[0]
+        raise ValueError(f"{model!r} is no finished training under {told.root!r}; did you mean {near!r}?")
+    return model
+
+
+def _called(told: Ran, address: str) -> str:
+    preset = told.field(address, "model") or "model"
+    return f"{preset}, {address.removeprefix('pretrain-')}"
