@@ -1,12 +1,13 @@
 """What a gang on Ray has in common: the board its workers, its controller and its driver speak through.
 
-    driver          -> end, abort           what was asked of it
+    driver          -> end, seen            what was asked of it; how far the gang is, and whether it waits for room
     controller      -> Controlled           has a healthy gang save before it is started anew with more workers
     worker, rank 0  -> begin, put, left     how far it is; whether it is to begin at all; that it has saved and left
     any worker      -> refuse, failed       what a user has to mend; what went wrong
 
-Promises: all workers of a start begin, or none; a wish reaches rank 0 within a second, and through the loop all. Costs
-one small actor, and a call a second. Ray Train's callbacks are its developers' interface: Ray is held at one minor
+Promises: all workers of a start begin, or none; a wish reaches rank 0 within a second, and through the loop all; every
+step counts as one further, but for those of a killed worker's last second. Costs one small actor, and two calls a
+second, however short steps are. Ray Train's callbacks are its developers' interface: Ray is held at one minor
 version, and tests/test_ray_gang.py stands on it.
 """
 
@@ -14,7 +15,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
@@ -29,6 +30,7 @@ from tundish.cluster.wish import Stopped, heed, wish
 
 RESTARTS = 2  # of the whole gang after a worker was lost, without coming further in between
 POLL = 1.0  # seconds between looks at the board
+WAITS = ("InitializingState", "SchedulingState", "ReschedulingState", "RestartingState")  # of a gang without workers
 
 
 class Board:
@@ -40,6 +42,7 @@ class Board:
         self.fruitless = self.starts = 0
         self.mistake = self.stopped = self.lost = self.cause = ""
         self.ending = self.moving = self.gone = self.past = False
+        self.waiting = True
         self.controller: Any = None
 
     def begin(self) -> bool:
@@ -58,8 +61,12 @@ class Board:
     def put(self, row: dict[str, Any]) -> None:
         self.line, self.furthest = row, max(self.furthest, int(row.get("step", 0)))
 
-    def row(self) -> dict[str, Any]:
-        return self.line
+    def seen(self) -> tuple[dict[str, Any], bool]:
+        """The last line, and whether the gang waits for room."""
+        return self.line, self.waiting
+
+    def waits(self, waiting: bool) -> None:
+        self.waiting = waiting
 
     def refuse(self, mistake: str) -> None:
         """Keeps the first mistake of a user that a worker found, so that no restart tries it again."""
@@ -95,9 +102,8 @@ class Board:
     def controlled(self, controller: Any) -> None:
         self.controller = controller
 
-    def abort(self) -> None:
-        if self.controller is not None:
-            self.controller.abort.remote()
+    def controller_of(self) -> Any:
+        return self.controller
 
     def told(self) -> dict[str, str]:
         return {"mistake": self.mistake, "stopped": self.stopped, "lost": self.lost}
@@ -110,8 +116,27 @@ class Heeding(WorkerCallback):
         heed()
 
 
+class Telling:
+    """What rank 0 tells of each of its steps: put on the board once a second, and at the end."""
+
+    every = 1
+
+    def __init__(self, put: Callable[[dict[str, Any]], Any]) -> None:
+        self.put, self.row, self.due = put, dict[str, Any](), 0.0
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        self.row = row
+        if time.monotonic() >= self.due:
+            self.due = time.monotonic() + POLL
+            self.put(row)
+
+    def last(self) -> None:
+        if self.row:
+            self.put(self.row)
+
+
 class Controlled(ControllerCallback):
-    """In Ray Train's controller: a gang whose size is to change saves first."""
+    """In Ray Train's controller: says whether the gang waits for room; one whose size is to change saves first."""
 
     def __init__(self, board: Any) -> None:
         self.board = board
@@ -120,7 +145,9 @@ class Controlled(ControllerCallback):
         ray.get(self.board.controlled.remote(ray.get_runtime_context().current_actor))
 
     def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
-        if type(current_state).__name__ != "ResizingState":  # which only a gang in good health comes to
+        state = type(current_state).__name__
+        self.board.waits.remote(state in WAITS)
+        if state != "ResizingState":  # which only a gang in good health comes to
             return
         until = time.monotonic() + PATIENCE
         ray.get(self.board.move.remote())
@@ -144,10 +171,7 @@ def loop(config: dict[str, Any]) -> None:
     if not broadcast_from_rank_zero(begins):
         return
 
-    def tell(row: dict[str, Any]) -> None:
-        if rank == 0:
-            board.put.remote(row)
-
+    tell = Telling(board.put.remote if rank == 0 else lambda row: None)
     with _looking(board) if rank == 0 else contextlib.nullcontext():
         try:
             config["fn"](rank, world, tell)
@@ -164,6 +188,7 @@ def loop(config: dict[str, Any]) -> None:
             ray.get(board.failed.remote(f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]))
             raise
         finally:
+            tell.last()
             board.over.remote()
 
 

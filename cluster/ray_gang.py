@@ -5,16 +5,19 @@ anew together. With `least` it takes as many as there is room for, fewer when a 
 
 Promises: a gang that comes further between two starts is started as often as it takes; SIGTERM (`ray job stop`) and
 Ctrl-C in the driver are wishes to stop, which the workers' board hands on; so are SIGTERM in a worker, a node that
-drains and a gang that is about to grow, after which the gang goes on. Costs some 10 s a start; nothing a step. Refuses
-more workers than there are GPUs, and than four a CPU.
+drains and a gang that is about to grow, after which the gang goes on. The driver says at once what it makes of a wish
+(`answered`): workers save first; a gang that waits for room has nothing to save and ends; a second wish ends it within
+`GRACE` seconds. Costs some 10 s a start; nothing a step. Refuses more workers than there are GPUs, and than four a CPU.
 """
 
 import contextlib
+import logging
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import ray.train
@@ -25,7 +28,10 @@ from tundish.cluster.ray_board import Board, Controlled, Heeding, loop
 from tundish.cluster.verbs import PATIENCE, Tell, Watch
 from tundish.cluster.wish import Stopped, signals
 
+LOG = logging.getLogger("tundish.gang")
 LOOK = 60.0  # seconds between looks whether an elastic gang could be larger
+POLL = 0.5  # seconds between looks at the board, and at what was asked of this process
+GRACE = 5.0  # seconds for a gang that is ended; then the driver goes, and with its job all that is left of it
 
 
 def share_of(size: int, cpus: int) -> float:
@@ -82,7 +88,7 @@ def run_gang(
     with signals() as asked:
         failed = _fitted(stage, trainer, board, watch, asked)
     try:
-        told = ray.get(board.told.remote())
+        told = ray.get(board.told.remote(), timeout=60)
     except ray.exceptions.RayError as error:
         told = {"mistake": "", "stopped": "", "lost": f"its board is gone: {str(error).splitlines()[0]}"}
     if told["mistake"]:
@@ -95,9 +101,51 @@ def run_gang(
         raise RuntimeError(f"{stage} failed on Ray: {str(failed[0]).strip().splitlines()[-1]}") from failed[0]
 
 
+class Wish(NamedTuple):
+    """What was made of the wishes to stop: how many are answered, how long the workers may save, and since when the
+    gang is being ended (by time.monotonic())."""
+
+    answered: int = 0
+    until: float = math.inf
+    ended: float = math.inf
+
+
+class Answer(NamedTuple):
+    """`act`: ask (the workers, to save and leave), end (the gang, whatever it does), leave (wait no more), or nothing;
+    `say`: what whoever looks on is told."""
+
+    wish: Wish
+    act: str = ""
+    say: str = ""
+
+
+def answered(wish: Wish, asked: int, waiting: bool, now: float) -> Answer:
+    """What to do at a moment, `asked` so many times to stop. `waiting`: the gang has no workers, because it has yet to
+    find room; nothing would hear, so nothing is asked."""
+    if wish.ended < math.inf:
+        return Answer(wish, "leave" if now >= wish.ended + GRACE else "")
+    if not asked:
+        return Answer(wish)
+    ended = wish._replace(answered=asked, ended=now)
+    if waiting:
+        return Answer(ended, "end", "asked to stop, and no workers are there that would have to save: it ends now")
+    if not wish.answered:  # one at a time: two that came between two looks are two
+        return Answer(
+            Wish(1, now + PATIENCE),
+            "ask",
+            f"asked to stop: the workers save first, for at most {PATIENCE / 60:.0f} minutes; asked once more it ends "
+            "at once, and goes on from the last checkpoint",
+        )
+    if asked > wish.answered:
+        return Answer(ended, "end", "asked once more: it ends now, and goes on from the last checkpoint")
+    if now >= wish.until:
+        return Answer(ended, "end", "the workers have not saved in time: it ends now")
+    return Answer(wish)
+
+
 def _fitted(stage: str, trainer: Any, board: Any, watch: Watch, asked: list[int]) -> list[BaseException]:
     """Runs the gang in a thread of its own, because Ray Train takes Ctrl-C for itself in the main one, and looks on:
-    shows the board to whoever watches, and hands on to it what was asked of this process."""
+    shows the board to whoever watches, and answers what is asked of this process."""
     failed: list[BaseException] = []
 
     def fit() -> None:
@@ -108,18 +156,27 @@ def _fitted(stage: str, trainer: Any, board: Any, watch: Watch, asked: list[int]
 
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    handed, until = 0, float("inf")
+    wish, waiting = Wish(), True
     while thread.is_alive():
-        thread.join(1.0)
+        thread.join(POLL)
         with contextlib.suppress(Exception):  # a board that is gone has nothing more to say
-            row = ray.get(board.row.remote(), timeout=5)
+            row, waiting = ray.get(board.seen.remote(), timeout=2)
             if row:
                 watch(stage, int(row.get("step", 0)), int(row.get("steps", 0)), None)
-        if len(asked) > handed:
-            until = time.monotonic() + (0 if handed else PATIENCE)
-            handed = len(asked)
-            ray.get(board.end.remote())
-        if time.monotonic() >= until:
-            ray.get(board.abort.remote())
-            thread.join(PATIENCE)
+        wish, act, say = answered(wish, len(asked), waiting, time.monotonic())
+        if say:
+            LOG.warning("%s: %s", stage, say)
+        if act == "leave":
+            break
+        if act:
+            _asked(board, act)
     return failed
+
+
+def _asked(board: Any, act: str) -> None:
+    """Tell the board, and end the controller where that is wanted: while it waits for room it hears nothing (Ray Train
+    waits in its event loop), so it is killed; Ray ends its workers, which it owns."""
+    with contextlib.suppress(Exception):
+        ray.get(board.end.remote(), timeout=2)
+        if act == "end" and (controller := ray.get(board.controller_of.remote(), timeout=2)) is not None:
+            ray.kill(controller)

@@ -26,7 +26,7 @@ from tundish.stages.pretrain_feed import Feed, Step
 from tundish.stages.pretrain_task import PretrainTask
 from tundish.stages.ranks import Ranks
 
-TELL_EVERY = 10  # steps
+TELL_EVERY = 10  # steps, unless whoever is told says `every`
 PEAKS = {
     "H200": 989e12,
     "H100": 989e12,
@@ -45,6 +45,7 @@ class Log:
 
     def __init__(self, task: PretrainTask, feed: Feed, ranks: Ranks, tell: Tell, step: int, tokens: int) -> None:
         self.task, self.feed, self.tell = task, feed, tell
+        self.tell_every = getattr(tell, "every", TELL_EVERY)
         self.lines, self.ledger = (
             Lines(Path(task.out) / name, step, ranks.rank == 0) for name in ("log.jsonl", "ledger.jsonl")
         )
@@ -134,7 +135,7 @@ class Log:
             self.lines(line)
             self.ledger({"step": verdict.step, **self.feed.booked(verdict.step), **told["ledger"]})
             self.line = line
-            if (verdict.step + 1) % TELL_EVERY == 0 or verdict.step + 1 == self.feed.steps:
+            if (verdict.step + 1) % self.tell_every == 0 or verdict.step + 1 == self.feed.steps:
                 self.tell(line)
         return None
 
