@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TUNDISH_MIN_FREE", "200MB")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes test beside each other; threads of each would wait
 # a shell that runs the tests in the background has them ignore Ctrl-C, and their children with them
 signal.signal(signal.SIGINT, signal.default_int_handler)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
