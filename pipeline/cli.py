@@ -9,6 +9,7 @@ import click
 
 from tundish.pipeline.cli_evaluate import evaluate_command
 from tundish.pipeline.cli_export import export_command
+from tundish.pipeline.cli_finetune import finetune_command
 from tundish.pipeline.cli_follow import follow_command
 from tundish.pipeline.cli_language import train_language_command
 from tundish.pipeline.cli_looks import page_command, replay_command, report_command, why_command
@@ -116,7 +117,7 @@ def stage_command(name: str, files: tuple[str, ...], sets: tuple[str, ...], rows
 
 
 LOOKS = (report_command, why_command, page_command, replay_command)
-MODELS = (evaluate_command, export_command)
+MODELS = (finetune_command, evaluate_command, export_command)
 for command in (*LOOKS, *MODELS, train_language_command, vocabulary_command, stream_command, follow_command):
     cli.add_command(command)
 

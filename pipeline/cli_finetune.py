@@ -1,0 +1,146 @@
+"""The command that fine-tunes a model on labelled files, with honest numbers at its end."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tundish.pipeline.cli_options import ERR, Trainers, cluster_of
+
+OUT = Console(emoji=False)
+KINDS = ("classify", "multilabel", "regress", "tag", "answer", "embed")
+
+
+@click.command("finetune")
+@click.argument("model", metavar="FOLDER")
+@click.option("--task", "kind", type=click.Choice(KINDS), default="classify", show_default=True)
+@click.option("--train", multiple=True, required=True, metavar="FILE")
+@click.option("--dev", multiple=True, metavar="FILE", help="Without it a tenth of train.")
+@click.option(
+    "--test", multiple=True, metavar="[NAME=]FILE", help="Without it a fifth of train; several are told side by side."
+)
+@click.option("--column", "columns", multiple=True, metavar="ROLE=COLUMN", help="Such as text=sentence, label=3.")
+@click.option("--out", required=True, metavar="DIR")
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--lr", type=float, default=0.0, help="At its peak (default: by the model's size).")
+@click.option("--length", type=click.IntRange(0), default=0, help="Tokens of a text (default: what the model reads).")
+@click.option("--sizes", default="", metavar="N,N", help="Also learn from so many examples only: a curve.")
+@click.option("--aid", "aids", multiple=True, metavar="NAME=VALUE", help="See docs/finetune.md, such as rdrop=1.")
+@click.option("--fresh/--no-fresh", default=True, show_default=True, help="Beside it, the same from fresh weights.")
+@click.option("--apart", is_flag=True, help="Texts of the tests leave train.")
+@click.option("--on", default="local", show_default=True, help="local | ray (started here) | ADDRESS of a Ray cluster.")
+@click.option("--trainers", type=Trainers(), default="1", show_default=True, help="Workers that share the runs.")
+@click.option("--json", "as_json", is_flag=True)
+def finetune_command(
+    model: str, kind: str, train: tuple[str, ...], dev: tuple[str, ...], test: tuple[str, ...],
+    columns: tuple[str, ...], out: str, seeds: int, epochs: int, batch: int, lr: float, length: int, sizes: str,
+    aids: tuple[str, ...], fresh: bool, apart: bool, on: str, trainers: tuple[int, int], as_json: bool,
+) -> None:  # fmt: skip
+    """Fine-tune a model on labelled files: several seeds, intervals, calibration, beside the majority."""
+    from tundish.pipeline.progress import Progressed
+    from tundish.stages.finetune_files import prepared
+    from tundish.stages.finetune_runs import tune
+
+    files: dict[str, Any] = {"train": list(train)} | ({"dev": list(dev)} if dev else {})
+    for number, one in enumerate(test):
+        name, sign, path = one.partition("=")
+        files[name if sign else ("test" if not number else f"test-{number + 1}")] = path if sign else one
+    Path(out).mkdir(parents=True, exist_ok=True)
+    task, report = prepared(
+        model, kind, files, out, columns=columns_of(columns), length=length, apart=apart, aids=aids_of(aids),
+        seeds=tuple(range(1, seeds + 1)), epochs=epochs, batch=batch, lr=lr, scratch=fresh,
+        sizes=tuple(int(each) for each in sizes.split(",") if each),
+    )  # fmt: skip
+    for sentence in report["told"]:
+        ERR.print(sentence, highlight=False, soft_wrap=True, markup=False)
+    with Progressed(ERR, quiet=as_json) as shown, cluster_of(on, None, shown.watch) as bring:
+        bring().gang("Finetune", partial(tune, task), size=trainers[1], least=trainers[0])
+    result = json.loads((Path(out) / "result.json").read_text())
+    if as_json:
+        click.echo(json.dumps(result, ensure_ascii=False))
+        return
+    OUT.print(table_of(result))
+    for line in besides(result):
+        OUT.print(line, highlight=False, soft_wrap=True)
+
+
+def columns_of(given: tuple[str, ...]) -> dict[str, Any]:
+    """Roles and their columns, by name or number.
+
+    >>> columns_of(("text=sentence", "label=3"))
+    {'text': 'sentence', 'label': 3}
+    """
+    found: dict[str, Any] = {}
+    for one in given:
+        role, sign, column = one.partition("=")
+        if not sign or not role or not column:
+            raise ValueError(f"--column {one!r} is not understood; write it as role=column, such as text=sentence")
+        found[role] = int(column) if column.lstrip("-").isdigit() else column
+    return found
+
+
+def aids_of(given: tuple[str, ...]) -> Any:
+    """Training aids by name, each as its field is."""
+    from dataclasses import fields
+
+    from tundish.stages.finetune_task import Aids
+
+    known = {each.name: type(each.default) for each in fields(Aids)}
+    found: dict[str, Any] = {}
+    for one in given:
+        name, sign, value = one.partition("=")
+        if not sign or name not in known:
+            raise ValueError(f"--aid {one!r} is not understood; write it as name=value, of {', '.join(known)}")
+        try:
+            found[name] = known[name](value)
+        except ValueError:
+            raise ValueError(f"--aid {name} takes {known[name].__name__} and not {value!r}") from None
+    return Aids(**found)
+
+
+def table_of(result: dict[str, Any]) -> Table:
+    """A row for each measure of each tested part: mean and interval, beside fresh weights and the majority."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("part", "measure", "mean", "95 % interval", "fresh", "majority", "failed"):
+        table.add_column(name, justify="left" if name in ("part", "measure") else "right", no_wrap=True)
+    for part in result["tested"]:
+        told = result["parts"][part]
+        for at, (measure, one) in enumerate(
+            sorted(_measures(told["pretrained"]), key=lambda e: e[0] != result["measure"])
+        ):
+            low, high = one.get("interval", (None, None))
+            between = "one seed" if low is None else f"{low:.3f} to {high:.3f}"
+            fresh = told.get("fresh", {}).get(measure)
+            common = (told["majority"] or {}).get(measure)
+            lost = told["pretrained"].get("failed")
+            table.add_row(
+                part if not at else "", measure, f"{one['mean']:.3f}", between,
+                "" if fresh is None else f"{fresh['mean']:.3f}", "" if common is None else f"{common:.3f}",
+                f"{lost['runs']} of {lost['of']}" if lost and not at else "",
+            )  # fmt: skip
+    return table
+
+
+def _measures(told: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, one) for name, one in told.items() if isinstance(one, dict) and "mean" in one]
+
+
+def besides(result: dict[str, Any]) -> list[str]:
+    """Calibration, and the curve."""
+    lines = []
+    for part, told in result.get("calibration", {}).items():
+        before = told["before"]["expected_error"]["mean"]
+        after = told.get("after", {}).get("expected_error", {}).get("mean")
+        heat = sum(told.get("temperatures", [])) / max(1, len(told.get("temperatures", [])))
+        scaled = "" if after is None else f", {after:.3f} at a temperature of {heat:.2f} (fitted on dev)"
+        lines.append(f"{part}: expected calibration error {before:.3f}{scaled}")
+    for kind, points in result.get("curve", {}).items():
+        said = ", ".join(f"{point['mean']:.3f} of {point['size']:,}" for point in points)
+        lines.append(f"{result['measure']} by examples, {kind}: {said}")
+    return lines

@@ -1,0 +1,100 @@
+"""From files that people have to a fine-tuning that can start: read, checked, split, tokenized, laid beside its result.
+
+    out/train.arrow, dev.arrow, NAME.arrow     the parts as tokens (stages/examples_tokens)
+    out/vocabulary.model or tokenizer.json     what they were tokenized with
+    out/data.json                              what is known of the files: balance, lengths, repeats, what was cut
+
+Promises: without a dev file a share of train is dev, and without a test file a share is test, by the hash of the text:
+equal texts never lie on both sides. Train lies in the nested order, so its first rows are a fair sample of every size.
+Refuses what `examples` and `examples_checks` refuse. Costs the files in memory.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tundish.cluster import store
+from tundish.operators.text import tokenizer
+from tundish.stages import examples_checks, examples_splits, hub
+from tundish.stages.examples import Examples
+from tundish.stages.examples_tokens import Tokens, save, tokenized
+from tundish.stages.finetune_task import Aids, TuneTask
+from tundish.stages.language_model import vocabulary_in
+
+DATA = "data.json"
+TRAIN, DEV, TEST = "train", "dev", "test"
+HELD, DEVELOPED = 0.2, 0.1  # shares of what is given, where no file is
+
+
+def prepared(
+    model: str,
+    kind: str,
+    files: Mapping[str, str | Sequence[str]],
+    out: str,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    length: int = 0,
+    apart: bool = False,
+    aids: Aids | None = None,
+    options: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> tuple[TuneTask, dict[str, Any]]:
+    """The task, and what is known of its data. `files`: train, and if they are there dev and any tests, by name.
+    `length`: tokens of a text with its frame; 0: what the model reads. `apart`: texts of the tests leave train.
+    `options`: as `examples.read` takes them; `more`: fields of the task. Refuses what cannot be learned."""
+    body = vocabulary_in(model)
+    pieces = tokenizer.load(body)
+    reads = hub.read(model, partial=True, outlined=True).shape.length
+    if length > reads:
+        raise ValueError(f"length is {length}, and the model reads {reads} tokens; give at most as many")
+    given = examples_checks.parts(kind, files, columns, **(options or {}))
+    odd = examples_checks.checked(given)
+    found, gone = split(given, apart=apart)
+    tokens = {name: tokens_of(one, pieces, length or reads) for name, one in found.items()}
+    report = examples_checks.report(found, tokens) | {"removed_from_train": gone, "told": odd}
+    for name, one in tokens.items():
+        save(store.join(out, f"{name}.arrow"), one)
+    store.write(store.join(out, pieces.file), body)
+    store.write_json(store.join(out, DATA), report)
+    task = TuneTask(
+        model=model,
+        kind=kind,
+        parts={name: store.join(out, f"{name}.arrow") for name in found},
+        specials=dict(pieces.specials),
+        out=out,
+        truth={name: truth_of(one) for name, one in found.items() if kind == "answer" and name != TRAIN},
+        scheme=found[TRAIN].scheme,
+        aids=aids or Aids(),
+        **more,
+    )
+    return task, report
+
+
+def split(found: Mapping[str, Examples], *, apart: bool) -> tuple[dict[str, Examples], int]:
+    """Train in its nested order, dev, and the tests; and how many rows of train a test had as well."""
+    train, others = found[TRAIN], {name: one for name, one in found.items() if name != TRAIN}
+    stratified = train.kind == "classify"
+    by = "context" if train.kind == "answer" else None  # questions about one text are no surprise to each other
+    if not set(others) - {DEV}:
+        train, others[TEST] = examples_splits.split(train, HELD, stratified=stratified, by=by)
+    gone = 0
+    if apart:
+        train, gone = examples_checks.without(train, *others.values())
+    if DEV not in others:
+        train, others[DEV] = examples_splits.split(train, DEVELOPED, seed=1, stratified=stratified, by=by)
+    train = train.take(examples_splits.order(train))
+    return {TRAIN: train, DEV: others.pop(DEV), **others}, gone
+
+
+def tokens_of(one: Examples, pieces: tokenizer.Tokenizer, length: int) -> Tokens:
+    """`length`: of a row with its frame, which is one token longer for a pair."""
+    frame = 2 if one.kind in ("tag", "embed", "write") or _single(one) else 3
+    return tokenized(one, pieces, length=length - frame)
+
+
+def _single(one: Examples) -> bool:
+    return "second" in one.table.column_names and one.table["second"].null_count == len(one)
+
+
+def truth_of(one: Examples) -> dict[str, Any]:
+    """Of questions, by key: the text they are about, and its true answers."""
+    return {row["key"]: {"context": row["context"], "answers": row["answers"]} for row in one.table.to_pylist()}

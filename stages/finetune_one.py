@@ -1,0 +1,248 @@
+"""One fine-tuning run, top to bottom: from weights to what the model says of every part.
+
+Promises: a function of the task and the run on machines of one kind; every step's loss is the mean over its whole
+batch, however it is parted; AdamW corrects its bias (Mosbach et al. 2021: without, small data collapse); the last
+weights are scored, or with `patience` those best on dev, never those best on a test. Costs a forward and a backward
+pass a batch; R-drop and SiFT as they say. A loss that is no number ends the run: it failed, and is told.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tundish.operators.model import lora
+from tundish.operators.model.classes import Balanced, class_weights
+from tundish.operators.model.depth import depths, groups, reinitialised, thaw, thawed
+from tundish.operators.model.dropping import gone, skipped
+from tundish.operators.model.head_losses import Summed
+from tundish.operators.model.heads import TRUNK, Tuned, begun
+from tundish.operators.model.mixout import mixed
+from tundish.operators.model.order import keyed, shuffled
+from tundish.operators.model.patience import progress
+from tundish.operators.model.schedules import warm_linear
+from tundish.operators.model.shape import Shape
+from tundish.operators.model.smooth import drawing, rdrop, roughness
+from tundish.stages.finetune_kinds import SMOOTH, asked, counted, loss_of, outputs, scored
+from tundish.stages.finetune_rows import Batch, Rows, counts
+from tundish.stages.finetune_task import HEADS, MEASURES, Run, TuneTask, rate_of
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+DROPPED = 77  # a stream of keys
+
+
+@dataclass
+class Outcome:
+    """`losses`: means over epochs; `dev`: the score after each, where it was asked; `failed`: why a run ended early."""
+
+    losses: list[float] = field(default_factory=list)
+    dev: list[float] = field(default_factory=list)
+    steps: int = 0
+    rate: float = 0.0
+    failed: str = ""
+    said: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+
+def trained(
+    task: TuneTask,
+    run: Run,
+    shape: Shape,
+    weights: Mapping[str, Tensor],
+    parts: Mapping[str, Rows],
+    device: torch.device,
+    tell: Callable[[int, int, float], None],
+) -> tuple[Tuned, Outcome]:
+    """The model of a run, and what it says of every part but train. `tell(step, steps, loss)` once an epoch."""
+    train, dtype = parts["train"], DTYPES[task.dtype]
+    size = run.size or len(train)
+    if size > len(train):
+        raise ValueError(f"there are {len(train)} examples to train on, and not the first {size}; ask for fewer")
+    model, told = _begun(task, run, shape, weights if run.pretrained else None, train), Outcome()
+    model.to(device)
+    before = _before(task, model, weights if run.pretrained else None)
+    told.rate = task.lr or rate_of(sum(each.numel() for each in model.parameters()))
+    optimizer = _optimizer(task, model, told.rate)
+    order, each = _order(task, run, train, size), -(-size // task.batch)
+    heavy = _class_weights(task, train, size, device)
+    steps, best = task.epochs * each, None
+    for epoch in range(task.epochs):
+        if task.aids.unfreeze:
+            thaw(model, thawed(depths(model), epoch, each=task.aids.unfreeze))
+        model.train()
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        for part in range(each):
+            step = epoch * each + part
+            rows = order(np.arange(part * task.batch, min(size, (part + 1) * task.batch)), epoch)
+            total += _step(task, run, model, train, rows, step, before, heavy, dtype)
+            for group in optimizer.param_groups:
+                group["lr"] = told.rate * group["pace"] * warm_linear(step, steps=steps, warm=task.warmup)
+            torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], task.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        told.losses.append(float(total) / each)
+        told.steps += each
+        tell(told.steps, steps, told.losses[-1])
+        if not math.isfinite(told.losses[-1]):
+            told.failed = f"the loss was {told.losses[-1]} in epoch {epoch + 1}"
+            break
+        if task.aids.patience:
+            said = asked(task, model, parts["dev"], device, dtype)
+            told.dev.append(scored(task, parts["dev"], said, task.truth.get("dev"))[MEASURES[task.kind]])
+            so_far = progress(told.dev, patience=task.aids.patience)
+            if so_far.best == epoch:
+                best = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+            if so_far.stop:
+                break
+    if best is not None:
+        model.load_state_dict(best)
+    if task.aids.lora:
+        lora.merged(model)
+    told.said = {name: asked(task, model, rows, device, dtype) for name, rows in parts.items() if name != "train"}
+    return model, told
+
+
+def _begun(task: TuneTask, run: Run, shape: Shape, weights: Mapping[str, Tensor] | None, train: Rows) -> Tuned:
+    level = float(np.nanmean(np.asarray(train.targets))) if task.kind == "regress" else 0.0
+    classes = train.classes
+    pooling = task.pooling or None
+    model = begun(
+        shape, HEADS[task.kind], classes, seed=run.seed, weights=weights, pooling=pooling, dropout=task.dropout
+    )
+    if task.kind == "regress" and model.chooser is not None and model.chooser.bias is not None:
+        nn.init.constant_(model.chooser.bias, level)  # numbers need not be learnt up to their mean
+    if task.aids.fresh_top:
+        reinitialised(model, task.aids.fresh_top, seed=keyed(run.seed, task.aids.fresh_top) >> 1)
+    if task.aids.lora:
+        lora.adapt(model, lora.Lora(rank=task.aids.lora, alpha=2.0 * task.aids.lora), seed=run.seed)
+    return model
+
+
+def _before(task: TuneTask, model: Tuned, weights: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """What mixout mixes with: the weights that the run began from; of fresh ones nothing, which is zero."""
+    if not task.aids.mixout or weights is None:
+        return None
+    own = dict(model.named_parameters())
+    given = {TRUNK + name: each for name, each in weights.items()}
+    return {name: each.to(own[name]) for name, each in given.items() if name in own}
+
+
+def _optimizer(task: TuneTask, model: nn.Module, rate: float) -> torch.optim.AdamW:
+    made = groups(model, decay=task.weight_decay, layerwise=task.aids.layerwise, rate=rate)
+    return torch.optim.AdamW(made, lr=rate, betas=(0.9, 0.999), eps=1e-8)
+
+
+def _order(task: TuneTask, run: Run, train: Rows, size: int) -> Callable[[np.ndarray, int], np.ndarray]:
+    """Rows at places of an epoch."""
+    if task.aids.balance == "sampling":
+        if task.kind != "classify":
+            raise ValueError(f"only examples of one class each are drawn by class; a task of {task.kind} has others")
+        even = Balanced(np.asarray(train.targets)[:size], seed=run.seed)
+        return even.at
+    return lambda places, epoch: shuffled(places, size=size, key=keyed(run.seed, epoch))
+
+
+def _class_weights(task: TuneTask, train: Rows, size: int, device: torch.device) -> Tensor | None:
+    if task.aids.balance in ("", "sampling"):
+        return None
+    if task.kind != "classify":
+        raise ValueError(
+            f"only classes of whole texts are weighed, and this is a task of {task.kind}; leave balance out"
+        )
+    mine = (
+        np.bincount(np.asarray(train.targets)[:size], minlength=train.classes) if size < len(train) else counts(train)
+    )
+    return torch.tensor(class_weights(mine, task.aids.balance), dtype=torch.float32, device=device)
+
+
+def _step(
+    task: TuneTask,
+    run: Run,
+    model: Tuned,
+    train: Rows,
+    rows: np.ndarray,
+    step: int,
+    before: Mapping[str, Tensor] | None,
+    heavy: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Leave the gradient of the mean loss over these rows; the mean itself (0-d, float64, on the device)."""
+    device = next(model.parameters()).device
+    weights = mixed(model, before, task.aids.mixout, seed=run.seed, step=step)
+    left_out = gone(step, seed=run.seed, layers=shape_layers(model), share=task.aids.layerdrop)
+    total, count = torch.zeros((), device=device), torch.zeros((), device=device)
+    at_once = task.at_once or len(rows)
+    several = len(rows) > at_once
+    with skipped(model.encoder.stack, left_out) if left_out else contextlib.nullcontext():
+        for number, at in enumerate(range(0, len(rows), at_once)):
+            batch = train.batch(rows[at : at + at_once], device)
+            found = _loss(task, run, model, batch, step, number, weights, heavy, dtype)
+            found.total.backward(retain_graph=bool(weights) and several)
+            total, count = total + found.total.detach(), count + found.count.detach()
+    for weight in model.parameters():
+        if weight.grad is not None:
+            weight.grad.div_(count.clamp(min=1e-12))
+    return (total / count.clamp(min=1e-12)).double()
+
+
+def shape_layers(model: Tuned) -> int:
+    return model.encoder.shape.layers
+
+
+def _loss(
+    task: TuneTask,
+    run: Run,
+    model: Tuned,
+    batch: Batch,
+    step: int,
+    number: int,
+    weights: Mapping[str, Tensor],
+    heavy: Tensor | None,
+    dtype: torch.dtype,
+) -> Summed:
+    """The loss of a part of a step's batch, with what R-drop and SiFT add to it."""
+
+    def once(which: int) -> Tensor:
+        with drawing(keyed(run.seed, DROPPED, step, number, which), batch.tokens):
+            if task.kind != "embed":
+                return outputs(model, batch, weights, dtype=dtype)
+            texts = [each for each in (batch, batch.wanted, batch.unwanted) if each is not None]
+            return torch.cat([outputs(model, each, weights, dtype=dtype) for each in texts])
+
+    first = once(0)
+    found = loss_of(task, first, batch, heavy)
+    if task.aids.rdrop:
+        second = once(1)
+        other = loss_of(task, second, batch, heavy)
+        apart = rdrop(first, second, _smooth(task), counted=counted(task, batch))
+        share = apart.total / apart.count.clamp(min=1e-12) * found.count
+        found = Summed((found.total + other.total) / 2 + task.aids.rdrop * share, found.count)
+    if task.aids.sift:
+        rough = roughness(
+            model, first, batch.tokens, batch.packed, kind=_smooth(task), seed=run.seed, step=step,
+            counted=counted(task, batch), ask=lambda: once(0),
+        )  # fmt: skip
+        share = rough.total / rough.count.clamp(min=1e-12) * found.count
+        found = Summed(found.total + task.aids.sift * share, found.count)
+    return found
+
+
+def _smooth(task: TuneTask) -> str:
+    if task.kind not in SMOOTH:
+        raise ValueError(f"R-drop and SiFT have no divergence for a task of {task.kind}; leave them out")
+    return SMOOTH[task.kind]
+
+
+def told_of(outcome: Outcome) -> dict[str, Any]:
+    """What of an outcome is plain."""
+    return {
+        "losses": outcome.losses,
+        "dev": outcome.dev,
+        "steps": outcome.steps,
+        "rate": outcome.rate,
+        "failed": outcome.failed,
+    }

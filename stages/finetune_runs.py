@@ -1,0 +1,125 @@
+"""All runs of a fine-tuning, shared out among ranks and sealed one by one, and what they come to.
+
+    out/runs/KEY-NAME.json, .npz     of every run: its losses and scores; what it said of every part
+    out/result.json                  scores with intervals over seeds, beside the majority, fresh weights and failures
+    out/model.safetensors, config.json      of the first seed: no run is chosen by its score
+
+Promises: the same result for any number of ranks of one machine kind; a run that is sealed is not made again while what
+decides it is the same; every seed's score is told. Costs one training a run. Refuses parts of other vocabularies or
+classes than train's.
+"""
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save as bytes_of
+
+from tundish.cluster import store
+from tundish.operators.model.heads import Tuned
+from tundish.stages.finetune_kinds import scored
+from tundish.stages.finetune_one import Outcome, told_of, trained
+from tundish.stages.finetune_result import result_of
+from tundish.stages.finetune_rows import Rows, rows_of
+from tundish.stages.finetune_task import Run, TuneTask
+from tundish.stages.hub import weights_of
+from tundish.stages.ranks import joined
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def tune(task: TuneTask, rank: int, world: int, tell: Tell) -> None:
+    """Make the runs that are missing, then the result. `tell` is called by all ranks together."""
+    with joined(rank, world) as ranks:
+        shape, weights = weights_of(task.model)
+        parts = read(task, shape.length)
+        for first in range(0, len(task.runs), world):
+            line: dict[str, Any] = {"step": min(first + world, len(task.runs)), "steps": len(task.runs)}
+            if first + rank < len(task.runs):
+                run = task.runs[first + rank]
+                keep = first + rank == 0
+                if sealed(task, run) is None or (keep and not store.exists(store.join(task.out, "model.safetensors"))):
+                    model, outcome = trained(task, run, shape, weights, parts, ranks.device, lambda *_: None)
+                    if keep:
+                        _keep(task, model, parts["train"])
+                    seal(task, run, outcome, parts)
+                line["loss"] = (sealed(task, run) or {"losses": [0.0]})["losses"][-1]
+            tell(line)
+        ranks.wait()
+        if rank == 0:
+            store.write_json(store.join(task.out, "result.json"), result_of(task, parts, lambda run: found(task, run)))
+        ranks.wait()
+
+
+def read(task: TuneTask, length: int) -> dict[str, Rows]:
+    """The parts, train first; all of one kind and with the same classes."""
+    parts = {name: rows_of(uri, task.specials, length) for name, uri in task.parts.items()}
+    train = parts["train"]
+    for name, rows in parts.items():
+        if rows.kind != task.kind or rows.names != train.names:
+            given = f"{rows.kind} with {', '.join(rows.names[:5]) or 'no classes'}"
+            raise ValueError(
+                f"{name} is of {given}, and train of {task.kind} with {', '.join(train.names[:5]) or 'no classes'}; "
+                "read both with the same names"
+            )
+    return parts
+
+
+def _place(task: TuneTask, run: Run, ending: str) -> str:
+    return store.join(task.out, "runs", f"{task.key}-{run.name}.{ending}")
+
+
+def sealed(task: TuneTask, run: Run) -> dict[str, Any] | None:
+    """What is told of a run that was made, if it was."""
+    return store.read_json(_place(task, run, "json"))  # type: ignore[no-any-return]
+
+
+def found(task: TuneTask, run: Run) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """A sealed run: what is told of it, and what it said of every part."""
+    told = sealed(task, run)
+    assert told is not None, f"{run.name} is made before it is asked for"
+    with np.load(io.BytesIO(store.read(_place(task, run, "npz"))), allow_pickle=False) as held:
+        said: dict[str, dict[str, np.ndarray]] = {}
+        for name in held.files:
+            part, _, what = name.rpartition("/")
+            said.setdefault(part, {})[what] = held[name]
+    return told, said
+
+
+def seal(task: TuneTask, run: Run, outcome: Outcome, parts: Mapping[str, Rows]) -> None:
+    """Its numbers first, and then the record that says it is whole."""
+    body = io.BytesIO()
+    arrays = {f"{part}/{what}": each for part, said in outcome.said.items() for what, each in said.items()}
+    np.savez(body, **arrays)  # type: ignore[arg-type]
+    scores = {
+        part: scored(task, parts[part], said, task.truth.get(part))
+        for part, said in outcome.said.items()
+        if not outcome.failed
+    }
+    store.write(_place(task, run, "npz"), body.getvalue())
+    store.write_json(_place(task, run, "json"), {"run": run._asdict(), **told_of(outcome), "scores": scores})
+
+
+def _keep(task: TuneTask, model: Tuned, train: Rows) -> None:
+    told = {
+        "kind": "tuned",
+        "task": task.kind,
+        "head": model.head,
+        "pooling": model.pooling,
+        "classes": train.classes,
+        "names": list(train.names),
+        "scheme": task.scheme,
+        "shape": asdict(model.encoder.shape),
+        "specials": dict(task.specials),
+    }
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
+    store.write(store.join(task.out, "model.safetensors"), bytes_of(weights))
+    store.write_json(store.join(task.out, "config.json"), told)
+
+
+def printed(told: Mapping[str, Any]) -> str:
+    """A line of JSON."""
+    return json.dumps(told, ensure_ascii=False)

@@ -1,0 +1,139 @@
+"""What a fine-tuning is: its files, its runs, and the aids that keep small data from ruining it; plain values.
+
+A run is one training: from pretrained or fresh weights, with one seed, on so many of the examples. Every run is sealed
+by itself, so a fine-tuning that is stopped goes on with the runs that are missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from tundish.cluster.shards import digest_of
+
+HEADS = {  # kind of task -> head
+    "classify": "sequence",
+    "multilabel": "sequence",
+    "regress": "sequence",
+    "tag": "tokens",
+    "answer": "spans",
+    "embed": "embedding",
+}
+BALANCES = ("", "sampling", "inverse", "root", "effective")
+MEASURES = {  # by which runs are compared, and the higher of which is better
+    "classify": "accuracy",
+    "multilabel": "micro_f1",
+    "regress": "spearman",
+    "tag": "span_f1",
+    "answer": "f1",
+    "embed": "found_first",
+}
+
+
+@dataclass(frozen=True)
+class Aids:
+    """Each off unless said. `balance`: sampling (every class is drawn as often) or weights of classes in the loss
+    (inverse, root, effective). `smoothing` of labels. `layerwise`: how fast a layer learns, of the one above.
+    `fresh_top`: blocks that are drawn anew. `patience`: epochs without a better score on dev; the best stays. `rdrop`,
+    `sift`: weights of these losses. `mixout`, `layerdrop`: chances. `lora`: a rank. `unfreeze`: epochs after which one
+    layer more learns."""
+
+    balance: str = ""
+    smoothing: float = 0.0
+    layerwise: float = 1.0
+    fresh_top: int = 0
+    patience: int = 0
+    rdrop: float = 0.0
+    sift: float = 0.0
+    mixout: float = 0.0
+    layerdrop: float = 0.0
+    lora: int = 0
+    unfreeze: int = 0
+
+    def __post_init__(self) -> None:
+        if self.balance not in BALANCES:
+            raise ValueError(f"classes are not balanced by {self.balance!r}; choose {', '.join(BALANCES[1:])} or none")
+        for name, below in (("smoothing", 1.0), ("mixout", 1.0), ("layerdrop", 1.0)):
+            if not 0 <= getattr(self, name) < below:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a share from 0 to below 1")
+        if not 0 < self.layerwise <= 1:
+            raise ValueError(f"layerwise is {self.layerwise}; it is above 0, and 1 where all layers learn alike")
+        for name in ("fresh_top", "patience", "lora", "unfreeze", "rdrop", "sift"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is 0 where it is off, and never less")
+        if self.lora and (self.unfreeze or self.fresh_top):
+            raise ValueError("LoRA keeps the trunk still, and fresh_top and unfreeze change it; choose one of them")
+
+
+class Run(NamedTuple):
+    pretrained: bool
+    seed: int
+    size: int = 0  # so many examples, the first of the nested order; 0: all
+
+    @property
+    def name(self) -> str:
+        return f"{'pretrained' if self.pretrained else 'fresh'}-{self.seed}" + (f"-of-{self.size}" if self.size else "")
+
+
+@dataclass(frozen=True)
+class TuneTask:
+    """Everything a rank needs. `parts`: name -> file of `stages/examples_tokens`: train, dev, and what is tested.
+    `orders`: of train, (seed,) -> the nested order is that of its file."""
+
+    model: str  # folder of weights, ours or Hugging Face's
+    kind: str
+    parts: Mapping[str, str]
+    specials: Mapping[str, int]
+    out: str
+    truth: Mapping[str, Any] = field(default_factory=dict)  # part -> what its scores need beside the tokens
+    scheme: str = ""  # of tags
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    scratch: bool = True  # also from fresh weights, to see what pretraining was worth
+    sizes: tuple[int, ...] = ()  # also on the first so many examples
+    epochs: int = 5
+    batch: int = 16
+    at_once: int = 0  # examples of a forward pass; 0: the batch
+    lr: float = 0.0  # at its peak; 0: by the number of weights (`rate_of`)
+    warmup: float = 0.1  # share of the steps
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    dropout: float = 0.1
+    pooling: str = ""
+    temperature: float = 0.05  # of contrast
+    dtype: str = "float32"  # of the states
+    aids: Aids = field(default_factory=Aids)
+
+    def __post_init__(self) -> None:
+        if self.kind not in HEADS:
+            raise ValueError(f"{self.kind!r} is no kind of fine-tuning; choose one of {', '.join(HEADS)}")
+        if "train" not in self.parts:
+            raise ValueError(f"there is nothing to train on among {', '.join(self.parts) or 'no parts'}; give `train`")
+        if self.aids.patience and "dev" not in self.parts:
+            raise ValueError("patience asks for scores that are not the test's; give a dev part, or leave it out")
+        if not self.seeds:
+            raise ValueError("fine-tuning without a seed trains nothing; give at least one")
+        for name, least in (("epochs", 1), ("batch", 1), ("at_once", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is at least {least}")
+        if self.kind in ("regress", "embed", "answer") and self.aids.balance:
+            raise ValueError(f"{self.kind} has no classes to balance; leave balance out")
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The pretrained ones first, whole data first; what is interrupted has the most useful ones."""
+        starts = (True, False) if self.scratch else (True,)
+        sizes = (0, *sorted(self.sizes, reverse=True))
+        return tuple(Run(start, seed, size) for size in sizes for start in starts for seed in self.seeds)
+
+    @property
+    def key(self) -> str:
+        """Digest of what decides a run's numbers, beside its name."""
+        said = asdict(self)
+        for name in ("out", "seeds", "scratch", "sizes", "truth", "at_once"):
+            said.pop(name)
+        return digest_of(said)[:12]
+
+
+def rate_of(weights: int) -> float:
+    """A learning rate to begin with, for so many weights: 3e-5 at BERT's 110 M, as its authors have it, and more for
+    smaller ones (8e-4 at 2 M, found on small tasks here); 1e-3 at most."""
+    return float(min(1e-3, 3e-5 * (110e6 / max(1, weights)) ** 0.85))

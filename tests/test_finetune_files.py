@@ -1,0 +1,134 @@
+"""From files to a fine-tuning: what is read, split and told, and the command on top."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests import toys
+from tundish.pipeline.cli import cli
+from tundish.pipeline.cli_finetune import aids_of, columns_of
+from tundish.pipeline.export import export
+from tundish.stages import examples
+from tundish.stages.examples_tokens import load
+from tundish.stages.finetune_files import prepared
+from tundish.stages.finetune_task import Aids
+
+WORDS = ("heron", "crane", "water", "stone", "night", "river", "feather", "wind")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    to = tmp_path_factory.mktemp("tuned") / "model"
+    export(toys.trained_root(tmp_path_factory.getbasetemp()), str(to))
+    return str(to)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> str:
+    draw = np.random.default_rng(3)
+    lines = ["label\tsentence"]
+    for number in range(120):
+        words = draw.choice(WORDS, 6)
+        lines.append(f"{'glad' if number % 3 else 'sad'}\t{number} {' '.join(words)}")
+    (tmp_path / "labelled.tsv").write_text("\n".join(lines) + "\n")
+    return str(tmp_path / "labelled.tsv")
+
+
+def texts(task, name: str) -> set[str]:
+    return set(load(task.parts[name])[0]["id"].to_pylist())
+
+
+def test_without_more_files_train_gives_dev_and_test(model: str, labelled: str, tmp_path: Path) -> None:
+    task, report = prepared(model, "classify", {"train": labelled}, str(tmp_path), columns={"text": "sentence"})
+    parts = {name: texts(task, name) for name in task.parts}
+    assert sorted(parts) == ["dev", "test", "train"]
+    assert sum(map(len, parts.values())) == 120
+    assert not parts["train"] & (parts["dev"] | parts["test"])
+    shares = {name: len(each) / 120 for name, each in parts.items()}
+    assert shares["test"] == pytest.approx(0.2, abs=0.02)
+    assert shares["dev"] == pytest.approx(0.08, abs=0.02)
+    for part in report["parts"].values():
+        assert part["classes"]["glad"]["share"] == pytest.approx(2 / 3, abs=0.08)
+    labels = load(task.parts["train"])[0]["label"].to_numpy()
+    for size in (12, 24, 48):
+        assert labels[:size].mean() == pytest.approx(labels.mean(), abs=0.5 / size + 0.05), (
+            "the first rows are a sample"
+        )
+
+
+def test_texts_that_a_test_has_as_well_are_told_and_can_leave(model: str, labelled: str, tmp_path: Path) -> None:
+    rows = Path(labelled).read_text().split("\n")
+    (tmp_path / "other.tsv").write_text("\n".join([rows[0], *rows[1:11]]) + "\n")
+    files = {"train": labelled, "other": str(tmp_path / "other.tsv")}
+    given = {"columns": {"text": "sentence"}}
+    task, report = prepared(model, "classify", files, str(tmp_path / "both"), **given)
+    assert any("10 of 10 texts of other are in train too" in each for each in report["told"])
+    assert texts(task, "other") & (texts(task, "train") | texts(task, "dev"))
+    task, report = prepared(model, "classify", files, str(tmp_path / "apart"), apart=True, **given)
+    assert report["removed_from_train"] == 10
+    assert not texts(task, "other") & (texts(task, "train") | texts(task, "dev"))
+
+
+def test_questions_about_one_text_stay_together(model: str, tmp_path: Path) -> None:
+    rows = []
+    for number in range(60):
+        context = f"The heron number {number // 3} stood in the river beside a stone."
+        rows.append({"id": f"q{number}", "context": context, "question": f"Where, {number}?", "answers": ["the river"]})
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task, _ = prepared(model, "answer", {"train": str(tmp_path / "asked.jsonl")}, str(tmp_path), length=40)
+    found = {name: load(uri)[0]["key"].to_pylist() for name, uri in task.parts.items()}
+    whose = {name: {int(key[1:]) // 3 for key in keys} for name, keys in found.items()}
+    assert not whose["train"] & whose["test"]
+    assert not whose["train"] & whose["dev"]
+    assert {key for keys in (found["test"],) for key in keys} == set(task.truth["test"])
+    assert all(each["answers"] == ["the river"] for each in task.truth["test"].values())
+
+
+def test_the_command_tells_scores_beside_what_they_have_to_beat(model: str, labelled: str, tmp_path: Path) -> None:
+    words = ["finetune", model, "--train", labelled, "--column", "text=sentence", "--out", str(tmp_path / "out")]
+    words += ["--seeds", "2", "--epochs", "1", "--sizes", "30", "--aid", "smoothing=0.1"]
+    shown = CliRunner().invoke(cli, words, catch_exceptions=False).output
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    scores = result["parts"]["test"]["pretrained"]["accuracy"]
+    assert f"{scores['mean']:.3f}" in shown
+    assert f"{result['parts']['test']['majority']['accuracy']:.3f}" in shown
+    assert "expected calibration error" in shown
+    assert "of 30" in shown
+    again = CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False).output
+    assert json.loads(again[again.index("{") :]) == result, "every run is there already"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("label\tsentence\nglad\tone\nglad\ttwo\n", "glad"),
+        ("label\ttext\nglad\tone\nsad\ttwo\n", "sentence"),
+    ],
+)
+def test_bad_files_are_one_sentence(model: str, tmp_path: Path, line: str, words: str) -> None:
+    (tmp_path / "bad.tsv").write_text(line)
+    with pytest.raises(ValueError, match=words):
+        prepared(model, "classify", {"train": str(tmp_path / "bad.tsv")}, str(tmp_path), columns={"text": "sentence"})
+
+
+def test_an_unknown_label_in_a_test_is_named(model: str, labelled: str, tmp_path: Path) -> None:
+    (tmp_path / "test.tsv").write_text("label\tsentence\nsorry\tA heron.\n")
+    with pytest.raises(ValueError, match="sorry"):
+        prepared(
+            model, "classify", {"train": labelled, "test": str(tmp_path / "test.tsv")}, str(tmp_path),
+            columns={"text": "sentence"},
+        )  # fmt: skip
+
+
+def test_words_of_the_command_are_understood_or_named() -> None:
+    assert columns_of(("text=a", "label=-1")) == {"text": "a", "label": -1}
+    assert aids_of(("rdrop=0.5", "lora=4", "balance=inverse")) == Aids(rdrop=0.5, lora=4, balance="inverse")
+    for given, words in ((("rdrop",), "is not understood"), (("luck=1",), "of balance"), (("lora=many",), "takes int")):
+        with pytest.raises(ValueError, match=words):
+            aids_of(given)
+    with pytest.raises(ValueError, match="write it as role=column"):
+        columns_of(("text",))
+    assert examples.KINDS
