@@ -12,6 +12,8 @@ failed or disagreed. Without a GPU it tries itself out on a tiny model.
     of 790        useful operations (operators/model/flops) over 790 TFLOP/s, what a large product reached on an H200
     mfu           the same over the peak in bf16 that the maker promises (989 TFLOP/s)
     waited        share of the time in which the loop waited for its batch
+    recompiled    graphs that were compiled in timed steps (torch._dynamo's counter): of ours there may be none, and a
+                  run with any has failed; of the peer, whose padded batches come in several widths, they are told
 """
 
 import argparse
@@ -50,12 +52,10 @@ from gpu_checks import agreement  # noqa: E402
 from gpu_peer import LEAST, WARM, theirs  # noqa: E402
 
 from tundish.operators.model.presets import PRESETS  # noqa: E402
-from tundish.stages import pretrain_log  # noqa: E402
 from tundish.stages.pretrain_loop import PretrainTask, pretrain  # noqa: E402
 from tundish.stages.token_stream import TokenFiles  # noqa: E402
 
 bare.install(MISSING)
-pretrain_log.TELL_EVERY = 1  # the clock is looked at after every step
 IDS = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
 MEASURED = 790e12  # a bf16 product of 8192 x 8192 x 8192 on an H200
 SPARE = 6.0  # seconds before the end at which what is left is broken off, so that all is told
@@ -120,6 +120,7 @@ def ours(name: str, seconds: float, until: float, cuda: bool, **said: object) ->
             clock["ended"] = synchronised(cuda)
             raise Enough
 
+    tell.every = 1  # type: ignore[attr-defined]  # the clock is looked at after every step
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(Enough):
@@ -136,11 +137,20 @@ def ours(name: str, seconds: float, until: float, cuda: bool, **said: object) ->
     if "mfu" in lines[-1]:
         found["mfu"] = sum(line["mfu"] * line["seconds"] for line in steady) / passed
     found["waited_share"] = sum(line["waited"] for line in steady) / passed
-    found["recompiled"] = sum(line.get("compiled", 0) for line in steady)
+    found |= recompiled(steady)
     found |= {"steps": len(lines), "first_loss": lines[0]["loss"], "last_loss": lines[-1]["loss"]}
     found |= {"warm_seconds": clock["began"] - start, "rewound": sum("rewound" in line for line in lines)}
     if cuda:
         found["peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    return found
+
+
+def recompiled(lines: list[dict]) -> dict:
+    """How often timed steps compiled something, and in which; that is a failure, whatever the speed."""
+    steps = [line["step"] for line in lines if line.get("compiled")]
+    found: dict = {"recompiled": sum(line.get("compiled", 0) for line in lines)}
+    if steps:
+        found["failed"] = f"{found['recompiled']} graphs were compiled anew in timed steps, the first in {steps[0]}"
     return found
 
 
@@ -243,6 +253,7 @@ def main() -> None:
             torch.cuda.reset_peak_memory_stats()
         results.add(name, found)
         speed = f"{found['tokens_per_second']:>12,.0f} tokens/s" if "tokens_per_second" in found else json.dumps(found)
+        speed += f"   FAILED: {found['failed']}" if "failed" in found and "tokens_per_second" in found else ""
         mfu = f"   {found['of_790']:.1%} of 790 TFLOP/s" if "of_790" in found else ""
         print(f"{name:32} {speed}{mfu}   at {time.monotonic() - START:.0f} s", flush=True)
     with results.lock:  # the clock's thread may not speak as well
@@ -280,7 +291,7 @@ def ratio(told: dict) -> None:
         ("bert 512", "HF bert 512 padded"),
     ):
         both = [found.get(name, {}).get("tokens_per_second") for name in (mine, other)]
-        if all(both):
+        if all(both) and not any("failed" in found[name] for name in (mine, other)):
             told[f"ratio {mine} / {other}"] = round(both[0] / both[1], 2)
 
 

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import torch
+from torch._dynamo.utils import counters
 
 from tundish.operators.model.presets import PRESETS, shape_of
 
@@ -62,6 +63,9 @@ def theirs(
         ids = torch.where(hidden, 4, torch.where(there, ids, 0))
         return {"input_ids": ids, "attention_mask": there.long(), "labels": labels}
 
+    def compilations() -> int:
+        return int(counters["stats"]["unique_graphs"])
+
     began: dict[str, float] = {}
     ended: dict[str, float] = {}
 
@@ -71,10 +75,10 @@ def theirs(
         def on_step_end(self, arguments, state, control, **rest):  # type: ignore[no-untyped-def]
             if state.global_step == WARM:
                 synchronised()
-                began.update(at=time.perf_counter(), step=state.global_step)
+                began.update(at=time.perf_counter(), step=state.global_step, compiled=compilations())
             elif began and over(state.global_step):
                 synchronised()
-                ended.update(at=time.perf_counter(), step=state.global_step)
+                ended.update(at=time.perf_counter(), step=state.global_step, compiled=compilations())
                 control.should_training_stop = True
 
         def on_train_end(self, arguments, state, control, **rest):  # type: ignore[no-untyped-def]
@@ -114,5 +118,6 @@ def theirs(
         "tokens_per_second": tokens / passed,
         "timed_seconds": passed,
         "steps": int(ended["step"]),
+        "recompiled": int(ended["compiled"] - began["compiled"]),
         "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else 0.0,
     }

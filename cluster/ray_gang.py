@@ -88,7 +88,7 @@ def run_gang(
     with signals() as asked:
         failed = _fitted(stage, trainer, board, watch, asked)
     try:
-        told = ray.get(board.told.remote(), timeout=60)
+        told = ray.get(board.told.remote(), timeout=5 if asked else 60)
     except ray.exceptions.RayError as error:
         told = {"mistake": "", "stopped": "", "lost": f"its board is gone: {str(error).splitlines()[0]}"}
     if told["mistake"]:

@@ -8,13 +8,15 @@ What pretraining leaves is read as well.
 
 Promises: reads and writes nothing else, runs no code that lies there, and asks no network; a written folder has its
 configuration last, so one that has a configuration is whole. Costs the weights once in memory, twice while what is not
-on this machine is read. Refuses pickles: unpacking `pytorch_model.bin` runs what lies in it.
+on this machine is read; of an outline 2 x 16 MB, while tables that may be one are compared where they lie. Refuses
+pickles: unpacking `pytorch_model.bin` runs what lies in it.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -31,8 +33,10 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 GENERATOR = "generator.safetensors"
 DISCRIMINATOR, TRUNK = "ElectraForPreTraining", "DebertaV2Model"
+PIECES = "pieces"  # of a configuration of ours, or written from one: ids that had a meaning, and rows of the table
 KINDS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # others hold no fractions
 MOST = 100_000_000  # bytes of a header, as safetensors has it
+PIECE = 1 << 24  # bytes of a weight that are compared at once
 SPECIALS = {  # their settings, and our tokens
     "pad_token_id": "[PAD]",
     "bos_token_id": "[CLS]",
@@ -41,7 +45,18 @@ SPECIALS = {  # their settings, and our tokens
     "sep_token_id": "[SEP]",
     "mask_token_id": "[MASK]",
 }
+T = TypeVar("T")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Lying(NamedTuple):
+    """Where a weight lies in a file: bytes `first` to `last`; `kind` None: of numbers that are no fractions."""
+
+    uri: str
+    kind: torch.dtype | None
+    size: tuple[int, ...]
+    first: int
+    last: int
 
 
 def read(folder: str, *, partial: bool = False, outlined: bool = False) -> Found:
@@ -53,7 +68,7 @@ def read(folder: str, *, partial: bool = False, outlined: bool = False) -> Found
     if isinstance(config.get("shape"), dict):
         return _ours(config, folder, outlined=outlined)
     hub.architecture_of(config, partial=partial)  # refused before its weights are looked for
-    return hub.read(config, outline(folder) if outlined else _weights(folder), partial=partial)
+    return hub.read(config, _outline(config, folder, partial) if outlined else _weights(folder), partial=partial)
 
 
 def weights_of(folder: str) -> tuple[Shape, dict[str, Tensor]]:
@@ -70,11 +85,12 @@ def _ours(config: Mapping[str, Any], folder: str, *, outlined: bool = False) -> 
         shape = replace(shape, transform=False, head_bias=False, tied=True)
     specials, begun = config.get("specials", {}), config.get("begun", {})
     besides = {name: specials.get(token) for name, token in SPECIALS.items()} | begun.get("settings", {})
+    besides |= {PIECES: config[PIECES]} if PIECES in config else {}
     if detection:
         architecture = DISCRIMINATOR if shape.positions != "disentangled" else TRUNK
     else:
         architecture = hub.architecture_for(shape, begun["architecture"]) if begun.get("architecture") else ""
-    tensors, left = outline(folder) if outlined else _weights(folder), ()
+    tensors, left = _sketched(_joined(folder, _lying)) if outlined else _weights(folder), ()
     if architecture == TRUNK:  # theirs has no class for what tells replaced tokens on it
         left = tuple(name for name in tensors if name.startswith(hub.DETECTOR))
     return Found(shape, tensors, architecture, besides, left)
@@ -92,7 +108,7 @@ def generator_of(folder: str, *, outlined: bool = False) -> tuple[Shape, dict[st
     config, uri = store.read_json(store.join(folder, CONFIG)) or {}, store.join(folder, GENERATOR)
     if not isinstance(config.get("generator"), dict) or not store.exists(uri):
         return None
-    return _shape(config["generator"], folder), _header(uri) if outlined else _file(uri)
+    return _shape(config["generator"], folder), _sketched(_lying(uri)) if outlined else _file(uri)
 
 
 def _weights(folder: str) -> dict[str, Tensor]:
@@ -100,11 +116,33 @@ def _weights(folder: str) -> dict[str, Tensor]:
     return _joined(folder, _file)
 
 
-def outline(folder: str) -> dict[str, Tensor]:
-    """The weights of a folder by name and size, without their numbers; of tables that may be one, the numbers too."""
-    found = _joined(folder, _header)
-    named = {name for kin in hub.KINS.values() for pair in kin.copies if set(pair) <= found.keys() for name in pair}
-    return found | ({name: each for name, each in _weights(folder).items() if name in named} if named else {})
+def _outline(config: Mapping[str, Any], folder: str, partial: bool) -> dict[str, Tensor]:
+    """The weights of a folder by name and size, without their numbers; a copy of another one is left out."""
+    found = _joined(folder, _lying)
+    for copy, first in hub.copies_in(config, found, partial=partial):
+        if first in found and _same(found[copy], found[first]):
+            del found[copy]
+    return _sketched(found)
+
+
+def _sketched(found: Mapping[str, Lying]) -> dict[str, Tensor]:
+    return {name: torch.empty(one.size, dtype=one.kind or torch.int8, device="meta") for name, one in found.items()}
+
+
+def _same(one: Lying, other: Lying) -> bool:
+    """Whether two weights are equal, a piece of both in memory at a time."""
+    if one[1:3] != other[1:3]:
+        return False
+    kind, size = one.kind or torch.uint8, one.last - one.first
+    with store.opened(one.uri) as mine, store.opened(other.uri) as its:
+        for at in range(0, size, PIECE):
+            read = [
+                torch.frombuffer(bytearray(stream.read_at(min(PIECE, size - at), place.first + at)), dtype=kind)
+                for stream, place in ((mine, one), (its, other))
+            ]
+            if not torch.equal(*read):
+                return False
+    return True
 
 
 def files_of(folder: str) -> list[str]:
@@ -126,8 +164,8 @@ def files_of(folder: str) -> list[str]:
     return names
 
 
-def _joined(folder: str, one: Callable[[str], dict[str, Tensor]]) -> dict[str, Tensor]:
-    names, found = files_of(folder), dict[str, Tensor]()
+def _joined(folder: str, one: Callable[[str], dict[str, T]]) -> dict[str, T]:
+    names, found = files_of(folder), dict[str, T]()
     for name in names:
         found |= one(store.join(folder, name))
     placed = {} if names == [WEIGHTS] else store.read_json(store.join(folder, INDEX))["weight_map"]
@@ -136,8 +174,8 @@ def _joined(folder: str, one: Callable[[str], dict[str, Tensor]]) -> dict[str, T
     return found
 
 
-def _header(uri: str) -> dict[str, Tensor]:
-    """Names, sizes and kinds of the weights of a file, as its first bytes say them."""
+def _lying(uri: str) -> dict[str, Lying]:
+    """The weights of a file, as its first bytes say them."""
     try:
         with store.opened(uri) as stream:
             size = int.from_bytes(stream.read(8), "little")
@@ -146,10 +184,18 @@ def _header(uri: str) -> dict[str, Tensor]:
         ends = [each["data_offsets"][1] for each in said.values()]
         if not ends or 8 + size + max(ends) != store.size(uri):
             raise ValueError("its end is not where it says")
-        kinds = {name: getattr(torch, KINDS.get(each["dtype"], "int8")) for name, each in said.items()}
-        return {name: torch.empty(each["shape"], dtype=kinds[name], device="meta") for name, each in said.items()}
+        return {name: _placed(uri, 8 + size, each) for name, each in said.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{uri} is no whole safetensors file ({error}); copy it anew") from None
+
+
+def _placed(uri: str, start: int, said: Mapping[str, Any]) -> Lying:
+    kind = getattr(torch, KINDS[said["dtype"]]) if said["dtype"] in KINDS else None
+    first, last = said["data_offsets"]
+    size = tuple(map(int, said["shape"]))
+    if kind is not None and math.prod(size) * kind.itemsize != last - first:
+        raise ValueError(f"{size} numbers are not where it says")
+    return Lying(uri, kind, size, start + first, start + last)
 
 
 def _file(uri: str) -> dict[str, Tensor]:

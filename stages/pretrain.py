@@ -56,7 +56,7 @@ class Pretrain(Stage):
     model. `at_once`: rows of a forward pass. `anew`: steps from which another level of the loss is usual, as
     `rewound` of a result says without rows."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     makes: ClassVar[tuple[str, ...]] = ("weights",)
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {"shards": ("tokens",)}
 
@@ -186,6 +186,7 @@ class Pretrain(Stage):
             **preset,
             **given,
             "model": self.preset,
+            "preset": self.preset,
             "weights": weights,
             "curriculum": list(self.curriculum) or None,
         }
@@ -193,7 +194,9 @@ class Pretrain(Stage):
             return told
         from tundish.stages.pretrain_adopt import fields_of
 
-        return told | fields_of(self._adopted, self.shape) | {"shape": {}}
+        # workers may have another home and stand elsewhere
+        folders = {name: told[name] and store.absolute(told[name]) for name in ("begin", "begin_generator")}
+        return told | folders | fields_of(self._adopted, self.shape) | {"shape": {}}
 
     def outside(self) -> list[dict[str, Any]]:
         if not self.begin:

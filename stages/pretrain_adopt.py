@@ -22,6 +22,7 @@ from tundish.cluster import store
 from tundish.operators.model import hub
 from tundish.operators.model.family import Model
 from tundish.operators.model.objective import Detection
+from tundish.operators.model.presets import PRESETS
 from tundish.operators.model.shape import Shape
 from tundish.stages import hub as folders
 from tundish.stages.pretrain_pieces import FILES
@@ -53,7 +54,8 @@ UNSAID = ("architectures", "model_type", "transformers_version", "_name_or_path"
 
 class Adopted(NamedTuple):
     """`shape`: with the head that is trained, whether it lies there or not. `settings`: what more a configuration of
-    theirs says. `filler`: shape and weights of the generator beside it, and `whence` they come."""
+    theirs says. `filler`: shape and weights of the generator beside it, and `whence` they come. `preset`: whose recipe
+    our own training had, where it says so."""
 
     folder: str
     shape: Shape
@@ -63,10 +65,13 @@ class Adopted(NamedTuple):
     left: tuple[str, ...]
     filler: tuple[Shape, Mapping[str, Tensor]] | None
     whence: str
+    preset: str = ""
 
     @property
     def recipe(self) -> str:
-        """The preset whose recipe is that of its family."""
+        """The preset whose recipe it had, or is that of its family."""
+        if self.preset in PRESETS:
+            return self.preset
         return RECIPES.get(self.architecture, {"decoder": "gpt2", "pair": "t5-small"}.get(self.shape.stack, "tiny"))
 
     def fresh(self, shape: Shape, *, detects: bool) -> list[str]:
@@ -94,11 +99,13 @@ def adopted(folder: str, generator: str = "", *, outlined: bool = False) -> Adop
         raise ValueError(f"{gone[0]} is not among the weights of {folder!r}; give a folder whose weights fit its shape")
     settings = {} if ours else {name: each for name, each in config.items() if name not in UNSAID}
     settings |= config.get("begun", {}).get("settings", {}) if ours else {}
+    settings |= {folders.PIECES: config[folders.PIECES]} if folders.PIECES in config else {}
     left = {*found.left, *(name for name in found.tensors if name.startswith(("pooler.", "follows.")))}
     left = {name for name in left if not name.startswith(hub.DETECTOR)}
     filler, whence = _filler(folder, generator, outlined)
     kept = {name: each for name, each in found.tensors.items() if name not in left}
-    return Adopted(folder, shape, kept, architecture, settings, tuple(sorted(left)), filler, whence)
+    preset = str(config.get("preset", "")) if ours else ""
+    return Adopted(folder, shape, kept, architecture, settings, tuple(sorted(left)), filler, whence, preset)
 
 
 def _named(shape: Shape) -> str:
@@ -112,9 +119,10 @@ def _filler(folder: str, given: str, outlined: bool) -> tuple[tuple[Shape, Mappi
     beside = store.join(folder, "generator")
     if given or store.exists(store.join(beside, folders.CONFIG)):
         found = folders.read(given or beside, partial=True, outlined=outlined)
-        if found.architecture == folders.DISCRIMINATOR:
+        if bare := [name for name in (found.architecture, *(found.config.get("architectures") or ())) if name in BARE]:
             raise ValueError(
-                f"{given or beside} holds a discriminator and should be a generator; give that one's folder"
+                f"{given or beside} holds a {bare[0]}, which fills in no tokens, and should be a generator; give the "
+                "folder of one with a head over the vocabulary"
             )
         shape = replace(found.shape, pooler=False)
         wanted = hub.sizes_of(shape)
@@ -231,6 +239,11 @@ def take(model: Model, tensors: Mapping[str, Tensor], task: PretrainTask, folder
 def _grow(weight: Tensor, given: Tensor, task: PretrainTask) -> None:
     """Rows of pieces that are new: the means of the rows of their parts; sentinels of spans lie behind them."""
     first = task.vocabulary - len(task.grown)
+    if (most := max((max(parts) for parts in task.grown if parts), default=-1)) >= len(given):
+        raise ValueError(
+            f"a new piece is made of the {most:,}th, and the table of {task.begin} has {len(given):,} rows; give the "
+            "vocabulary of its weights"
+        )
     if task.grown and task.pieces > task.vocabulary:
         moved = given[first : first + SENTINELS]
         weight[task.vocabulary : task.vocabulary + len(moved)].copy_(moved)

@@ -42,7 +42,6 @@ from tundish.stages.token_stream import TokenFiles, mapped, mean_places
 PAGES = (530, 1.05)  # median and spread of a web page's tokens, log-normal
 FULL = 0.99  # of a row that holds something, where there are no shards to ask
 SAMPLED = 4096  # documents of a source whose lengths are looked at
-LARGEST = 2 << 30  # parameters of a model that is built in host memory only to count what it keeps
 
 
 @dataclass(frozen=True)
@@ -242,32 +241,6 @@ def sizes_of(task: PretrainTask, phase: Phase) -> np.ndarray | None:
     return np.concatenate(
         [source.choice(lengths, max(1, round(SAMPLED * share / heaviest))) for share, lengths in found]
     ).astype(np.int64)
-
-
-# where it does not fit
-
-
-def too_large(task: PretrainTask, shares: int, said: str) -> str:
-    """What to lower where a forward pass does not fit, and what that takes."""
-    phase = max(task.aims.phases, key=lambda phase: phase.row)
-    rows = task.at_once or -(-max(phase.batch) // shares)
-    way = (
-        f"give at_once: {rows // 2}" if rows > 1 else "give recompute: 1, or shorter rows" if not task.recompute else ""
-    )
-    own = counted(task, shares * task.tensor)
-    told = ""
-    if own.parameters <= LARGEST:
-        base, each = way_back(task, phase)
-        half = f", {amount(base + each * (rows // 2))}B at {rows // 2} rows" if rows > 1 else ""
-        told = (
-            f": about {amount(base + each * rows)}B are kept for the way back{half}, beside "
-            f"{amount(sum(own.memory.values()))}B of {', '.join(own.memory)}"
-        )
-    return (
-        f"a forward pass of {rows} rows of {phase.row} places does not fit into the device's memory "
-        f"({said.splitlines()[0][:200]}){told}; {way or 'give spread: sharded, or a smaller model'}. "
-        "`tundish plan --probe` says how much of it is kept for the way back"
-    )
 
 
 def amount(number: float) -> str:

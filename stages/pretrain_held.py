@@ -24,6 +24,7 @@ from tundish.operators.model.plan import Plan, Stretch, weights_of
 from tundish.operators.model.rows import Layout
 from tundish.operators.model.stream import Aim, Stream
 from tundish.stages.pretrain_feed import Feed
+from tundish.stages.pretrain_memory import HELD, within
 from tundish.stages.pretrain_model import losses_of
 from tundish.stages.pretrain_task import PretrainTask
 from tundish.stages.ranks import Ranks
@@ -75,9 +76,10 @@ class Held:
                 )
                 places = stream.plan.places(whole[first:last])
                 for batch in self.feed.levelled(stream, places, self.aim, whole):
-                    part = part_of(batch, self.ranks.device, longest=stream.layout.context, static=self.feed.static)
+                    with within(HELD, last - first):
+                        part = part_of(batch, self.ranks.device, longest=stream.layout.context, static=self.feed.static)
+                        terms = losses_of(model, part, self.task, self.aim.objective, self.dtype)
                     counts = counts_of(batch)
-                    terms = losses_of(model, part, self.task, self.aim.objective, self.dtype)
                     found = {term.name: float(term.total) for term in terms}
                     each = [found.get("loss", found.get("masked", 0.0)), counts[GUESSED]]
                     each += [found.get("detected", 0.0), counts[TOKENS]]

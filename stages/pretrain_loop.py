@@ -25,10 +25,10 @@ from tundish.operators.model.guard import Guard
 from tundish.operators.model.objective import GUESSED, TOKENS, part_of, whole
 from tundish.operators.model.order import keyed
 from tundish.stages.blockwise import compilations
-from tundish.stages.pretrain_count import too_large
 from tundish.stages.pretrain_feed import Feed
 from tundish.stages.pretrain_held import Held
 from tundish.stages.pretrain_log import Log, Tell, on_host
+from tundish.stages.pretrain_memory import BACKWARD, FORWARD, KEPT, MOVING, START, too_large, within
 from tundish.stages.pretrain_model import losses_of, optimizer_of, terms_of, trainee_of
 from tundish.stages.pretrain_result import finish
 from tundish.stages.pretrain_state import State, Stopped
@@ -50,7 +50,7 @@ def pretrain(task: PretrainTask, rank: int, world: int, tell: Tell) -> None:
         try:
             _train(task, ranks, tell)
         except torch.OutOfMemoryError as error:
-            raise ValueError(too_large(task, ranks.shares, str(error))) from None
+            raise ValueError(too_large(task, ranks.shares, error)) from None
         finally:
             gc.collect()  # what still knew the ranks would keep their threads alive beyond the interpreter
 
@@ -63,6 +63,7 @@ def _train(task: PretrainTask, ranks: Ranks, tell: Tell) -> None:
         held = Held(task, feed, ranks, states)
         compiled = ranks.device.type == "cuda" if task.compiled is None else task.compiled
         compiled = compiled and task.shapes[0].stack != "pair"  # batches of spans are of another length each
+        leaving.enter_context(within(START))  # but for what is named more closely below
         spread = spread_of(task, trainee_of(task, weights), ranks, compiled=compiled)
         feed.even, feed.static = spread.even, compiled
         model, rates, names = spread.model, task.rates(feed.steps), terms_of(task)
@@ -95,10 +96,12 @@ def _train(task: PretrainTask, ranks: Ranks, tell: Tell) -> None:
                     torch.manual_seed(keyed(task.seed, step, ranks.share))
                 numbers = [torch.zeros(1 + len(names), dtype=weights, device=ranks.device)]
                 for number, rows in enumerate(batch.batches, 1):
-                    part = part_of(rows, ranks.device, longest=batch.setting.context, static=compiled)
-                    terms = losses_of(model, part, task, batch.setting.objective, states)
-                    loss = whole(terms, counts)
-                    spread.backward(scale.up(loss), last=number == len(batch.batches))
+                    with within(FORWARD, feed.at_once):
+                        part = part_of(rows, ranks.device, longest=batch.setting.context, static=compiled)
+                        terms = losses_of(model, part, task, batch.setting.objective, states)
+                        loss = whole(terms, counts)
+                    with within(BACKWARD, feed.at_once):
+                        spread.backward(scale.up(loss), last=number == len(batch.batches))
                     means = [term.total.detach() / max(1, counts[term.over]) for term in terms]
                     numbers.append(torch.stack([each.to(weights) for each in (loss.detach(), *means)]))
                 sums = log.lap("summed", spread.summed, torch.stack(numbers).sum(0))
@@ -112,9 +115,10 @@ def _train(task: PretrainTask, ranks: Ranks, tell: Tell) -> None:
                     for each in range(len(task.kinds)):
                         guard.forget(each)
                 factor = guard.look(step, loss, torch.where(usable, norm, torch.zeros_like(norm)), kind=kind) * usable
-                scale.gradients(spread.weights, norm, task.clip)
                 rate = task.lr * batch.setting.lr * rates(step)
-                optimizer.step(rate, factor)
+                with within(MOVING):
+                    scale.gradients(spread.weights, norm, task.clip)
+                    optimizer.step(rate, factor)
 
                 # what happened, as far as the device has told
                 tokens += batch.tokens
@@ -130,5 +134,6 @@ def _train(task: PretrainTask, ranks: Ranks, tell: Tell) -> None:
 
         last = log.lap("held", held.measure, model)
         log.lap("saved", state.saver.wait)
-        finish(task, feed, held, state, last, ranks, log.spent)
+        with within(KEPT):
+            finish(task, feed, held, state, last, ranks, log.spent)
         ranks.wait()

@@ -1,6 +1,7 @@
 """A pretraining held against its forecast: what it took, and why that is more or less than was said.
 
-    expected    by `tundish plan --probe`, where one was asked for before the run; else by the run's own first steps
+    expected    by `tundish plan --probe`, where one was asked for before the run; else by the run's own first steps,
+                and where batches grow by the first of the whole size as well
     tokens      more or fewer of them than were forecast
     documents   longer or shorter ones: operations a token, at the speed that was measured
     padding     places without a token that are computed all the same
@@ -22,15 +23,17 @@ that nobody forecast has no hours to be held against.
 import itertools
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from tundish.cluster import checkpoint
+from tundish.operators.model.phases import Schedule
 from tundish.operators.model.stacks import part
-from tundish.stages.pretrain_count import Counted, amount
+from tundish.stages.pretrain_count import Counted, amount, schedule_of
 from tundish.stages.pretrain_log import HELD, SAVED, SUMMED, took
 from tundish.stages.pretrain_probe import hours
 from tundish.stages.pretrain_task import PretrainTask
@@ -88,6 +91,7 @@ def outcome(
         told["steps"] = _pair(said["steps"], len(lines))
     if not expected:
         return told
+    told |= {name: expected[name] for name in ("step_tokens",) if name in expected}
     actual = _actual(lines, ended)
     causes = _causes(expected, actual, workers)
     told |= {name: _pair(expected[name], actual[name]) for name in ("flops", "padding")}
@@ -157,18 +161,59 @@ def _shape(lines: Sequence[Mapping[str, Any]], before: float = 0) -> dict[str, f
 
 
 def _first(lines: Sequence[Mapping[str, Any]], task: PretrainTask) -> dict[str, Any]:
-    """A forecast by the first steps that compiled nothing; none, where there are few."""
-    some = [number for number, line in enumerate(lines[: WARM + LOOKED]) if number >= WARM and "compiled" not in line]
-    if len(some) < LEAST:
+    """A forecast by the first steps that compiled nothing; none, where there are few. Where their batches are not as
+    large as most of the plan's, the first of those count as well, and a step takes so long and so much more a token:
+    small batches are slow, and few."""
+    early, schedule = _looked(lines, range(len(lines))[: WARM + LOOKED]), schedule_of(task)
+    if len(early) < LEAST:
         return {}
-    each = [_shape([lines[number]], lines[number - 1]["tokens"]) for number in some]
-    tokens = sum(one["tokens"] for one in each)
-    seconds = sum(_own(lines[number]) for number in some)
-    flops = sum(one["flops"] * one["tokens"] for one in each) / max(1.0, tokens)
-    padding = 1 - tokens / max(1.0, sum(one["tokens"] / (1 - one["padding"]) for one in each))
-    speed = tokens / max(1e-9, seconds)
-    told = {"by": FIRST, "tokens": float(task.tokens), "tokens_per_second": speed, "flops": flops, "padding": padding}
-    return told | {"hours": task.tokens / speed / 3600, "held": 0.0}
+    most = _usual(schedule, len(lines))
+    usual = early if {*early} <= {*most} else _looked(lines, most)
+    grows = usual != early and len(usual) >= LEAST
+    some = [_shape([lines[number]], lines[number - 1]["tokens"]) for number in (usual if grows else early)]
+    tokens = sum(one["tokens"] for one in some)
+    told = {"by": FIRST, "tokens": float(task.tokens), "held": 0.0}
+    told["flops"] = sum(one["flops"] * one["tokens"] for one in some) / max(1.0, tokens)
+    told["padding"] = 1 - tokens / max(1.0, sum(one["tokens"] / (1 - one["padding"]) for one in some))
+    if grows:
+        fresh, looked = _fresh(lines), sorted({*early, *usual})
+        alone, each = line_of(np.array([fresh[n] for n in looked]), np.array([_own(lines[n]) for n in looked]))
+        seconds = alone * schedule.steps + each * task.tokens
+        first = float(np.mean([fresh[number] for number in early]))
+        told["step_tokens"] = {"first": first, "plan": task.tokens / schedule.steps}
+    else:
+        seconds = task.tokens * sum(_own(lines[number]) for number in early) / max(1.0, tokens)
+    seconds = max(1e-9, seconds)
+    return told | {"tokens_per_second": task.tokens / seconds, "hours": seconds / 3600}
+
+
+def _looked(lines: Sequence[Mapping[str, Any]], steps: Iterable[int]) -> list[int]:
+    """The first of these steps that are warm and compiled nothing."""
+    return [number for number in steps if number >= WARM and "compiled" not in lines[number]][:LOOKED]
+
+
+def _usual(schedule: Schedule, steps: int) -> list[int]:
+    """Steps that have as many places as those in which most of the plan's places are."""
+    places, sums = [leg.rows * schedule.phases[leg.phase].row for leg in schedule.legs], Counter[int]()
+    for leg, size in zip(schedule.legs, places, strict=True):
+        sums[size] += leg.steps * size
+    [(most, _)] = sums.most_common(1)
+    legs = [leg for leg, size in zip(schedule.legs, places, strict=True) if size == most]
+    return [number for leg in legs for number in range(leg.first, min(steps, leg.first + leg.steps))]
+
+
+def line_of(sizes: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
+    """Seconds of a step alone, and more for each token, by least squares; neither is below nothing.
+
+    >>> [round(float(each), 6) for each in line_of(np.array([10, 10, 40]), np.array([0.3, 0.3, 0.9]))]
+    [0.1, 0.02]
+    >>> [round(float(each), 6) for each in line_of(np.array([10, 40]), np.array([0.1, 0.8]))]
+    [0.0, 0.019412]
+    """
+    apart = sizes - sizes.mean()
+    each = max(0.0, float((apart * seconds).sum() / max(1e-9, (apart**2).sum())))
+    alone = float(seconds.mean() - each * sizes.mean())
+    return (alone, each) if alone >= 0 else (0.0, float((sizes * seconds).sum() / (sizes**2).sum()))
 
 
 def _actual(lines: Sequence[Mapping[str, Any]], ended: Mapping[str, float]) -> dict[str, Any]:
@@ -212,7 +257,9 @@ def spoken(told: Mapping[str, Any]) -> list[str]:
         said, needed = told["seconds"]["forecast"] / 3600, told["seconds"]["actual"] / 3600
         more = f"{told['seconds']['percent']:+.0f} %"
         why = _listed(told["causes"], 3600 * said)
-        found.append(f"{told['by']} said {hours(said)}, it took {hours(needed)} ({more}): {why}")
+        each = told.get("step_tokens")
+        small = f" ({each['first']:,.0f} tokens each; reckoned with {each['plan']:,.0f} a step)" if each else ""
+        found.append(f"{told['by']}{small} said {hours(said)}, it took {hours(needed)} ({more}): {why}")
     sizes = [f"{amount(told['parameters']['actual'])} parameters", _beside("a checkpoint", told["checkpoint"])]
     sizes += [_beside(name, each) for name, each in told["memory"].items() if each["actual"] and name != "peak"]
     peak = told["memory"]["peak"]

@@ -1,7 +1,10 @@
 """Whether the ids of a corpus mean to a folder of weights what they mean to its tokenizer.
 
-    pieces     where the folder holds a vocabulary, its piece of every id must be the corpus's
+    pieces     where the folder holds a vocabulary, its piece of every id must be the corpus's, and have a row
     specials   where it holds none, the ids its configuration names must be those of the corpus's [PAD], [CLS], …
+    rows       there, of pieces by which the corpus's vocabulary grew: a model that our training left, or that was
+               written from one, says how many it knows; another knows all, if its table has rows for them and more
+               than the old vocabulary would be rounded up to
 
 Promises: a corpus of another vocabulary is refused before a step is made of it, with the first piece that differs; of
 pieces by which the vocabulary grew it is told whether the folder knows them already. Costs reading two vocabularies.
@@ -15,6 +18,7 @@ from typing import Any, NamedTuple
 from tundish.cluster import store
 from tundish.operators.text import sentencepiece_file
 from tundish.operators.text.tokenizer import JSON, MODEL, NAMES, entries
+from tundish.stages.hub import PIECES
 
 FILES = (JSON, MODEL, "spiece.model", "spm.model", "tokenizer.model", "vocab.json", "vocab.txt")  # the first that lies
 CONFIGURED = {  # settings of theirs that name the id of a special; the first that does
@@ -23,6 +27,7 @@ CONFIGURED = {  # settings of theirs that name the id of a special; the first th
     "[SEP]": ("sep_token_id", "eos_token_id"),
     "[MASK]": ("mask_token_id",),
 }
+ROUNDED = 64  # rows of a table are usually a multiple of it
 SENTINEL = "<extra_id_"  # T5's, which lie behind its pieces and move
 Parts = tuple[tuple[int, ...], ...]
 
@@ -66,14 +71,17 @@ def compared(folder: str, rows: int, settings: Mapping[str, Any], corpus: Corpus
     first = corpus.size - len(corpus.grown)
     if not name:
         told = {"compared": _by_ids(folder, settings, corpus), "file": ""}
-        if first > rows:
+        known = _known(rows, settings, corpus)
+        if first > known:
             raise ValueError(
-                f"the corpus has {first:,} pieces and the table of {folder} {rows:,} rows, so it was tokenized with "
-                "another vocabulary; tokenize it with that of the folder (Tokenize.vocabulary takes its path)"
+                f"the corpus has {first:,} pieces and the table of {folder} {known:,} rows for some, so it was "
+                "tokenized with another vocabulary; tokenize it with that of the folder (Tokenize.vocabulary takes its "
+                "path)"
             )
-        return Compared(corpus.grown, told)
+        return Compared(corpus.grown[known - first :], told | ({"known": known - first} if known > first else {}))
     theirs = _pieces(name, store.read(store.join(folder, name)))
     theirs = {each: piece for each, piece in theirs.items() if each < first or not piece.startswith(SENTINEL)}
+    _require_rows(theirs, rows, corpus, folder, name)
     odd = [each for each in range(corpus.size) if each in theirs and theirs[each] != mine.get(each, theirs[each])]
     lacking = [each for each in mine if each not in theirs]
     told = {"compared": "pieces", "file": name}
@@ -90,6 +98,26 @@ def compared(folder: str, rows: int, settings: Mapping[str, Any], corpus: Corpus
     start = corpus.size - len(parts)
     known = {each for each in theirs if each >= first}  # rows that it has learned stay
     return Compared(tuple(() if start + number in known else each for number, each in enumerate(parts)), told)
+
+
+def _known(rows: int, settings: Mapping[str, Any], corpus: Corpus) -> int:
+    """For how many ids of a corpus a folder without a vocabulary has rows that mean something."""
+    match settings.get(PIECES):
+        case [int(pieces), int(of)] if of == rows:  # else it was changed since
+            return min(pieces, corpus.size)
+    first = corpus.size - len(corpus.grown)
+    rounded = -(-first // ROUNDED) * ROUNDED
+    return corpus.size if rows >= corpus.size and rows > rounded else min(first, rows)
+
+
+def _require_rows(theirs: Mapping[int, str], rows: int, corpus: Corpus, folder: str, name: str) -> None:
+    """Each piece that the corpus has and the folder names must have a row there. Specials may begin fresh."""
+    special = {*corpus.specials.values()}
+    if short := [each for each in theirs if rows <= each < corpus.size and each not in special]:
+        raise ValueError(
+            f"{store.join(folder, name)} names piece {short[0]:,} ({theirs[short[0]]!r}) and the table of the weights "
+            f"beside it has {rows:,} rows, so they are of two models; put the vocabulary of the weights there"
+        )
 
 
 def _other(piece: int, theirs: Mapping[int, str], mine: Mapping[int, str], folder: str, name: str) -> str:

@@ -17,6 +17,7 @@ from safetensors.torch import save as bytes_of
 from tundish.cluster import store
 from tundish.operators.model import scores
 from tundish.operators.model.objective import TABLES
+from tundish.stages.hub import PIECES
 from tundish.stages.pretrain_count import counted
 from tundish.stages.pretrain_feed import Feed
 from tundish.stages.pretrain_held import Held
@@ -96,6 +97,8 @@ def finish(
         kept |= {name: w for name, w in weights.items() if name.startswith("detector.")}
     store.write(store.join(out, "model.safetensors"), bytes_of(dict(kept)))
     told = {"kind": "detection" if generator else "model", "shape": asdict(shape), "specials": dict(task.specials)}
+    told |= {PIECES: [task.vocabulary, shape.vocabulary]}
+    told |= {"preset": name} if (name := task.preset or (task.model if isinstance(task.model, str) else "")) else {}
     if begun := dict(getattr(spread.model, "begun", {})):  # what it goes back to, and what was taken over
         told["begun"] = {"architecture": begun["architecture"], "settings": begun.pop("settings")}
         result["begun"] = begun

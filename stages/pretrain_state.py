@@ -30,6 +30,7 @@ from tundish.stages.pretrain_begin import beginning
 from tundish.stages.pretrain_feed import Feed
 from tundish.stages.pretrain_legs import Leg, until_of
 from tundish.stages.pretrain_log import Log
+from tundish.stages.pretrain_memory import KEPT, within
 from tundish.stages.pretrain_model import Optimizer
 from tundish.stages.pretrain_task import PretrainTask
 from tundish.stages.ranks import Ranks
@@ -155,7 +156,8 @@ class State:
         log.on_disk()
         plain = {"key": self._key(self.feed.until(step)), "tokens": log.line["tokens"], "spikes": self.spikes}
         legs = json.dumps(self.feed.plain())
-        self.saver.save({**self._stored(), **plain, "legs": legs}, step, block=block)
+        with within(KEPT):
+            self.saver.save({**self._stored(), **plain, "legs": legs}, step, block=block)
 
     def _stored(self) -> dict[str, dict[str, Tensor]]:
         """The state in the form that it has for any number of ranks."""

@@ -23,7 +23,7 @@ Sources = tuple[TokenFiles, ...] | Mapping[tuple[int, int], tuple[TokenFiles, ..
 ASIDE = {  # fields of a task on which its losses do not depend, but for what the plan says of them
     *("sources", "holdout", "out", "checkpoint_every", "keep", "evaluate_every", "holdout_rows", "at_once", "weights"),
     *("holes", "follow", "replay", "compiled", "recompute", "spread", "tensor", "snapshot_every", "peak"),
-    *("most_rewinds", "holdout_bytes", "compared", "foretold"),
+    *("most_rewinds", "holdout_bytes", "compared", "foretold", "preset"),
 }
 SPREADS = ("copied", "sharded")
 SHARED = ("all", "gdes", "none")  # as operators/model/objective has them, named here without torch
@@ -44,6 +44,7 @@ class PretrainTask:
     vocabulary: int  # pieces, specials included
     out: str  # folder
     model: str | Shape = "tiny"
+    preset: str = ""  # whose recipe it has, where `model` does not say that
     shape: Mapping[str, Any] = field(default_factory=dict)  # fields of the preset's shape that are to be others
     generator: Shape | None = None  # of a detection, where the preset's is not wanted
     sharing: str = "all"  # of its tables

@@ -82,6 +82,36 @@ def test_without_a_vocabulary_ids_of_specials_and_sizes_are_compared(model: byte
         compared(str(tmp_path), 256, {}, one)
 
 
+def test_rows_that_a_folder_without_a_vocabulary_has_learned_are_kept(model: bytes, tmp_path: Path) -> None:
+    """By what our own training says it knew; of others by whether the table has grown."""
+    size, parts = load(model).size, ((7, 9), (11,))
+    one = corpus(MODEL, model, parts)
+    first, rounded = size - 2, -(-(size - 2) // 64) * 64
+    for rows, settings, kept in (
+        (first, {}, 0),
+        (rounded, {}, 0),  # as wide as the old vocabulary is rounded up to
+        (rounded + 64, {}, 2),
+        (rounded, {"pieces": [first, rounded]}, 0),
+        (rounded, {"pieces": [first + 1, rounded]}, 1),
+        (rounded, {"pieces": [size, rounded]}, 2),
+        (rounded + 64, {"pieces": [first, rounded + 64]}, 0),
+        (rounded + 64, {"pieces": [first, rounded]}, 2),  # somebody has changed the table since
+    ):
+        found = compared(str(tmp_path), rows, settings, one)
+        assert found.grown == parts[kept:]
+        assert found.told.get("known", 0) == kept
+    with pytest.raises(ValueError, match=rf"has {first} pieces and the table of .* {first - 9} rows for some"):
+        compared(str(tmp_path), rounded, {"pieces": [first - 9, rounded]}, one)
+
+
+def test_a_table_that_is_smaller_than_the_vocabulary_beside_it_is_refused(model: bytes, tmp_path: Path) -> None:
+    (tmp_path / MODEL).write_bytes(model)
+    size = load(model).size
+    assert compared(str(tmp_path), size, {}, corpus(MODEL, model)).grown == ()
+    with pytest.raises(ValueError, match=rf"vocabulary\.model names piece {size - 3} \('.+'\) .* has {size - 3} rows"):
+        compared(str(tmp_path), size - 3, {}, corpus(MODEL, model))
+
+
 def test_a_grown_vocabulary_is_known_or_made_of_what_is_known(tmp_path: Path) -> None:
     special = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
     old, new = [*special, "rain", "roof"], [*special, "rain", "roof", "kettle", "hills"]

@@ -13,13 +13,18 @@ from tests.test_model_pretrain import IDS, SHAPE, VOCABULARY, result, silent, to
 from tests.theirs import KINDS, transformers
 from tundish.operators.model.batch import IGNORED
 from tundish.operators.model.objective import Detection, part_of
+from tundish.operators.model.presets import PRESETS
 from tundish.operators.model.stream import Aim
+from tundish.operators.text.tokenizer import JSON
 from tundish.stages import hub as folders
+from tundish.stages.pretrain import Pretrain
 from tundish.stages.pretrain_adopt import adopted, fields_of, spoken
 from tundish.stages.pretrain_feed import Feed
-from tundish.stages.pretrain_loop import pretrain
+from tundish.stages.pretrain_loop import PretrainTask, pretrain
 from tundish.stages.pretrain_model import losses_of, trainee_of
+from tundish.stages.pretrain_pieces import Corpus, compared
 from tundish.stages.ranks import Ranks
+from tundish.stages.stage import Stage
 
 torch.set_num_threads(1)
 WIDE = 160  # rows of a table that has room for the sentinels of spans
@@ -262,6 +267,72 @@ def test_new_pieces_begin_as_the_mean_of_their_parts(kind, tmp_path):
         if kind == "t5":
             assert torch.equal(new[VOCABULARY + 3 : VOCABULARY + 103], old[VOCABULARY : VOCABULARY + 100])
     assert IDS["[MASK]"] < VOCABULARY
+
+
+@pytest.mark.parametrize("kind", ["bert", "t5"])
+def test_what_was_learned_of_new_pieces_goes_on_without_a_vocabulary_too(kind, tmp_path):
+    """A grown model that was written as theirs lays it, and nothing else."""
+    saved(kind, tmp_path / "theirs", eos_token_id=IDS["[SEP]"])
+    grown, objective = ((7, 9), (11,), (5, 5, 8)), OBJECTIVES.get(kind, "mlm")
+    first = replace(task_of(tmp_path / "theirs", tmp_path, objective=objective), vocabulary=VOCABULARY + 3, grown=grown)
+    pretrain(first, 0, 1, silent)
+    for folder in (first.out, str(tmp_path / "back")):
+        found = folders.read(first.out)
+        if folder != first.out:
+            folders.write(folder, found.shape, found.tensors, architecture=found.architecture, besides=found.config)
+        again = adopted(folder, outlined=True)
+        corpus = Corpus(JSON, listed(VOCABULARY + 3), VOCABULARY + 3, IDS, grown)
+        seen = compared(folder, again.shape.vocabulary, again.settings, corpus)
+        assert seen.grown == ()
+        next_ = task_of(folder, tmp_path / "next", objective=objective)
+        next_ = replace(next_, vocabulary=VOCABULARY + 3, grown=seen.grown)
+        learned = trainee_of(next_, torch.float32).embedding.weight
+        assert torch.equal(learned, found.tensors["embedding.weight"])
+
+
+def listed(size):
+    """A tokenizer.json of so many pieces."""
+    pieces = {piece: number for piece, number in IDS.items()} | {f"w{each}": each for each in range(5, size)}
+    return json.dumps({"model": {"type": "WordLevel", "vocab": pieces, "unk_token": "[UNK]"}}).encode()
+
+
+def test_parts_beyond_the_table_are_refused(tmp_path):
+    saved("bert", tmp_path / "theirs")
+    task = task_of(tmp_path / "theirs", tmp_path)
+    with pytest.raises(ValueError, match=r"made of the 160th, and the table of .* has 160 rows; give the vocabulary"):
+        trainee_of(replace(task, vocabulary=VOCABULARY + 1, grown=((7, WIDE),)), torch.float32)
+
+
+def test_a_training_of_ours_says_whose_recipe_it_had(tmp_path, monkeypatch):
+    """Also under a name that only this process can read, and after a second training on top."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sizes = {"layers": 2, "width": 32, "heads": 2, "ff": 48}
+    plain = Pretrain(Stage(), model="modern-tiny", shape=sizes, length=32, batch=5, tokens=500, precision="float32")
+    sources = toy(tmp_path)
+    out, preset = tmp_path / "one", "modern-tiny"
+    for number in range(2):
+        given = {"sources": sources.sources, "holdout": (), "specials": IDS, "vocabulary": VOCABULARY, "out": str(out)}
+        pretrain(PretrainTask(**given, **plain.recipe()), 0, 1, silent)
+        plain = Pretrain(Stage(), begin=f"~/{out.name}", length=32, batch=5, tokens=500, precision="float32")
+        assert plain.recipe()["begin"] == str(out)
+        assert f"begins from ~/{out.name}, a ModernBertForMaskedLM, as {preset}" in plain.notes()
+        assert plain.recipe()["lr"] == PRESETS[preset].recipe["lr"]
+        out = tmp_path / f"next-{number}"
+    assert Pretrain(Stage(), begin="~/one", model="bert", length=32).recipe()["preset"] == "bert"
+
+
+@pytest.mark.parametrize("kind", ["electra-discriminator", "deberta"])
+def test_what_fills_in_nothing_is_no_generator(kind, tmp_path):
+    """A discriminator of theirs or of ours, and a trunk alone."""
+    saved(kind, tmp_path / "theirs")
+    task = task_of(tmp_path / "theirs", tmp_path, objective="rtd", tokens=100)
+    pretrain(task, 0, 1, silent)
+    bare = {"deberta": "DebertaV2Model"}.get(kind, "ElectraForPreTraining")
+    found = folders.read(task.out)
+    folders.write(str(tmp_path / "back"), found.shape, found.tensors, architecture=found.architecture)
+    for folder in (task.out, str(tmp_path / "back")):
+        with pytest.raises(ValueError, match=rf"holds a {bare}, which fills in no tokens, .* give the folder of one"):
+            adopted(str(tmp_path / "theirs"), folder)
 
 
 def test_sentinels_that_a_vocabulary_has_are_used(tmp_path):

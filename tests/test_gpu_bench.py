@@ -4,14 +4,17 @@ import importlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tundish.operators.model import hiding, kernels
 from tundish.operators.model.hiding import Hiding, Masked
 from tundish.operators.model.rows import Frame, Layout, Shard, counted, fill
+from tundish.stages import pretrain_loop
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 IDS = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
@@ -59,6 +62,30 @@ def test_what_stands_in_for_the_kernels_gives_their_bits(seed, bare, monkeypatch
         found.append([starts, places, *filled, *batch[:7]])
     for kernel, own in zip(*found, strict=True):
         np.testing.assert_array_equal(kernel, own)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_run_that_compiles_in_timed_steps_has_failed(again, bare, monkeypatch, tmp_path):
+    """A function of one shape, compiled before the clock begins; or one whose shape changes in timed steps too."""
+    gpu, calls = importlib.import_module("gpu"), []
+    compiled = torch.compile(lambda x: x + 1, backend="eager", dynamic=False)
+    plain = pretrain_loop.losses_of
+
+    def losses_of(*given):
+        calls.append(1)
+        compiled(torch.ones(8 + (again and len(calls) > 2 * gpu.WARM + 3)))  # two parts a step
+        return plain(*given)
+
+    monkeypatch.setattr(gpu, "SCRATCH", tmp_path)
+    monkeypatch.setattr(pretrain_loop, "losses_of", losses_of)
+    small = {"shape": {"layers": 1, "width": 32, "heads": 2, "ff": 48}, "row": 64, "length": 64}
+    found = gpu.ours("tiny", 0.01, time.monotonic() + 60, False, batch=4, at_once=2, compiled=False, **small)
+    assert found["recompiled"] == again
+    assert found.get("failed", "") == ("1 graphs were compiled anew in timed steps, the first in 6" if again else "")
+    assert found["steps"] >= gpu.WARM + gpu.LEAST
+    told = {"results": {"bert 512": found, "HF bert 512 padded": {"tokens_per_second": 1.0}}}
+    gpu.ratio(told)
+    assert ("ratio bert 512 / HF bert 512 padded" in told) != again
 
 
 def run(folder, *arguments):

@@ -140,6 +140,50 @@ def test_several_files_are_read_as_one(tmp_path):
         folders.read(str(tmp_path / "many"))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_outline_is_of_the_model_and_reads_no_weight_whole(kind, tmp_path, monkeypatch):
+    """Tables that are held twice are compared in pieces where they lie, in one file and in several."""
+    model = their.theirs(kind)
+    state = {name: each.clone() for name, each in model.state_dict().items()}  # what is tied stands there twice
+    model.config.save_pretrained(tmp_path / "one")
+    config = json.loads((tmp_path / "one" / "config.json").read_text())
+    (tmp_path / "one" / "config.json").write_text(json.dumps(config | {"architectures": [KINDS[kind][0]]}))
+    save_file(state, tmp_path / "one" / "model.safetensors")
+    apart(tmp_path / "one", tmp_path / "two", state)
+    read = [folders.read(str(tmp_path / name), partial=True) for name in ("one", "two")]
+    monkeypatch.setattr(folders, "_file", None)
+    monkeypatch.setattr(folders, "PIECE", 1 << 8)
+    for name, found in zip(("one", "two"), read, strict=True):
+        seen = folders.read(str(tmp_path / name), partial=True, outlined=True)
+        assert seen._replace(tensors={}) == found._replace(tensors={})
+        assert all(each.is_meta for each in seen.tensors.values())
+        assert {k: (v.shape, v.dtype) for k, v in seen.tensors.items()} == {
+            k: (v.shape, v.dtype) for k, v in found.tensors.items()
+        }
+
+
+def apart(one, two, state):
+    """The same folder with each weight in a file of its own."""
+    two.mkdir()
+    (two / "config.json").write_bytes((one / "config.json").read_bytes())
+    placed = {name: f"model-{number:05d}.safetensors" for number, name in enumerate(sorted(state))}
+    for name, file in placed.items():
+        save_file({name: state[name]}, two / file)
+    (two / "model.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
+
+
+def test_tables_that_differ_in_their_last_number_are_two(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "PIECE", 1 << 8)
+    model = their.theirs("bert")
+    state = {name: each.clone() for name, each in model.state_dict().items()}
+    model.save_pretrained(tmp_path)
+    for difference, tied in ((0.0, True), (1.0, False)):
+        state["cls.predictions.decoder.weight"][-1, -1] += difference
+        save_file(state, tmp_path / "model.safetensors")
+        for outlined in (False, True):
+            assert folders.read(str(tmp_path), partial=True, outlined=outlined).shape.tied == tied
+
+
 def test_what_is_no_model_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"holds no config\.json"):
         folders.read(str(tmp_path))

@@ -8,8 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tundish.operators.model.batch import Batch
 from tundish.operators.model.experts import Experts, balance_of, fits, room
+from tundish.operators.model.family import Model
 from tundish.operators.model.init import initialise
+from tundish.operators.model.objective import guess, part_of
 from tundish.operators.model.packed import packed
 from tundish.operators.model.shape import Shape
 
@@ -85,6 +88,41 @@ def test_balance_is_one_where_all_are_equal_and_grows_to_the_number_of_experts()
     all_to_one = torch.zeros(8, 4)
     all_to_one[:, 2] = 1
     assert balance_of(all_to_one, torch.full((8,), 2)) == 4
+
+
+@pytest.mark.parametrize("capacity", [0.0, 1.25])
+def test_padding_of_rows_changes_nothing(capacity):
+    """The same documents in rows that are filled up and one behind the other: losses, and what experts are given."""
+    shape = Shape(**{**SHAPE.__dict__, "capacity": capacity, "vocabulary": 30, "sparse": 1})
+    model = Model(shape).double()
+    initialise(model, shape, seed=3)
+    drawn = torch.Generator().manual_seed(1)
+    sizes, rows, row = [[4, 6], [16], [3]], 3, 16
+    inputs, bounds, flat = np.zeros((rows, row), np.int32), [0], []
+    for number, documents in enumerate(sizes):
+        tokens = torch.randint(5, 30, (sum(documents),), generator=drawn).numpy()
+        inputs[number, : len(tokens)] = tokens
+        bounds += [number * row + end for end in np.cumsum(documents)] + [(number + 1) * row] * (sum(documents) < row)
+        flat.append(tokens)
+    places = np.array([1, 5, 17, 33])
+    held = np.array([sum(each) for each in sizes])
+    there = np.concatenate([number * row + np.arange(size) for number, size in enumerate(held)])
+    plain = np.concatenate([[0], np.cumsum([each for documents in sizes for each in documents])])
+    padded = Batch(inputs, np.array(bounds, np.int32), held, places, np.array([7, 8, 9, 10]), np.array([2, 1, 1]), 0)
+    joined = padded._replace(
+        inputs=np.concatenate(flat).astype(np.int32),
+        bounds=plain.astype(np.int32),
+        places=np.searchsorted(there, places),
+    )
+    found = []
+    for batch in (padded, joined):
+        terms = guess(model, part_of(batch, torch.device("cpu")), causal=None, dtype=None)
+        model.zero_grad()
+        sum(term.total for term in terms).backward()
+        found.append([*(term.total.detach() for term in terms), *(weight.grad for weight in model.parameters())])
+    assert [term.name for term in terms] == ["loss", "balance"]
+    for mine, expected in zip(*found, strict=True):
+        torch.testing.assert_close(mine, expected, atol=1e-10, rtol=1e-8)
 
 
 def test_balance_is_that_of_transformers():

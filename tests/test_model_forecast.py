@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,22 @@ import torch
 from tests.spreading import on_ranks
 from tests.test_model_pretrain import SHAPE, Killed, files, lines, losses, result, shard, silent, toy
 from tundish.cluster import checkpoint, checkpoint_load
-from tundish.stages import pretrain_begin, pretrain_count, pretrain_loop, pretrain_probe
+from tundish.operators.model.descent import StableAdamW
+from tundish.stages import (
+    pretrain_begin,
+    pretrain_count,
+    pretrain_feed,
+    pretrain_held,
+    pretrain_loop,
+    pretrain_memory,
+    pretrain_outcome,
+    pretrain_probe,
+)
 from tundish.stages.pretrain_log import took
 from tundish.stages.pretrain_loop import pretrain
-from tundish.stages.pretrain_outcome import spoken
+from tundish.stages.pretrain_outcome import NAMED, spoken
 from tundish.stages.pretrain_state import State
+from tundish.stages.spread import Copied
 
 torch.set_num_threads(1)
 SMALL = {"width": 32, "layers": 2, "heads": 2, "ff": 48}
@@ -190,6 +202,38 @@ def test_causes_add_up(tmp_path):
     assert "fewer workers" in spoken(result(again)["forecast"])[0]
 
 
+def slowed(monkeypatch, where, name, seconds, *, of=1, behind=0):
+    """Each so-manieth call, behind the first ones, sleeps before it does what it did."""
+    plain, calls = getattr(where, name), []
+
+    def slow(*given, **more):
+        calls.append(1)
+        if len(calls) > behind and len(calls) % of == 0:
+            time.sleep(seconds)
+        return plain(*given, **more)
+
+    monkeypatch.setattr(where, name, slow)
+
+
+@pytest.mark.parametrize(
+    ("cause", "where", "name", "when"),
+    [
+        ("waited", pretrain_feed.Stream, "batch", {"of": 5}),  # a reader that stalls
+        ("saved", State, "save", {}),
+        ("held", pretrain_held.Held, "measure", {}),
+        ("device", StableAdamW, "step", {"behind": 40}),  # behind the first steps: it became slower
+    ],
+)
+def test_the_cause_that_is_named_is_where_the_time_was_lost(tmp_path, monkeypatch, cause, where, name, when):
+    task = toy(tmp_path, dtype="float32", evaluate_every=10, checkpoint_every=10)
+    slowed(monkeypatch, where, name, 0.25, **when)
+    pretrain(task, 0, 1, silent)
+    causes = adds_up(task)
+    assert max(causes, key=causes.get) == cause
+    first = spoken(result(task)["forecast"])[0].partition("): ")[2]
+    assert first.split(", ")[0].endswith(NAMED[cause])
+
+
 def test_steps_that_are_taken_twice_are_causes(tmp_path, monkeypatch):
     met, plain = [], pretrain_loop.losses_of
 
@@ -215,6 +259,41 @@ def test_steps_that_are_taken_twice_are_causes(tmp_path, monkeypatch):
     assert causes["rewound"] == back["seconds"] > 0
     assert "seconds" not in result(task)["rewound"][0]
     assert causes["again"] == pytest.approx(lost, abs=1e-5)
+
+
+def logged(steps):
+    """Lines of a log whose steps take so many seconds for so many tokens."""
+    tokens, found = 0, []
+    for number, (seconds, fresh) in enumerate(steps):
+        tokens += fresh
+        found.append({"step": number, "tokens": tokens, "seconds": seconds, "waited": 0.0, "padding": 0.0})
+    return found
+
+
+def test_small_batches_at_the_beginning_do_not_stand_for_all(tmp_path):
+    """A step takes 30 ms and 10 us a token; the forecast by the first steps is what the whole plan takes."""
+    task = toy(tmp_path, tokens=400_000, batch=(2, 40), grow=0.2)
+    schedule = pretrain_count.schedule_of(task)
+    rows = [schedule.at(step).rows for step in range(schedule.steps)]
+    assert max(rows[:35]) < 40
+    each = 400_000 / sum(rows)
+    steps = [(0.03 + 1e-5 * some * each, some * each) for some in rows]
+    told = pretrain_outcome._first(logged(steps), task)
+    assert 3600 * told["hours"] == pytest.approx(sum(seconds for seconds, _ in steps), rel=0.01)
+    small = np.mean([tokens for _, tokens in steps[3:35]])
+    assert told["step_tokens"] == {"first": pytest.approx(small), "plan": pytest.approx(400_000 / len(rows))}
+    alike = pretrain_outcome._first(logged([(0.03, 100)] * 60), replace(task, batch=40))
+    assert alike["tokens_per_second"] == pytest.approx(100 / 0.03)
+    assert "step_tokens" not in alike
+
+
+def test_a_growing_batch_is_said(tmp_path):
+    task = toy(tmp_path, tokens=20_000, batch=(1, 8), grow=0.3)
+    pretrain(task, 0, 1, silent)
+    adds_up(task)
+    told = result(task)["forecast"]["step_tokens"]
+    assert told["first"] < told["plan"]
+    assert "tokens each; reckoned with" in spoken(result(task)["forecast"])[0]
 
 
 def test_a_run_of_few_steps_that_nobody_forecast_tells_what_it_counted(tmp_path):
@@ -262,6 +341,65 @@ def test_what_does_not_fit_is_told_in_numbers(tmp_path, monkeypatch):
     assert base + 16 * each == pytest.approx(told, rel=0.25)
     less, _ = pretrain_count.way_back(replace(task, recompute=1), task.aims.phases[0])
     assert less < base + each
+
+
+def spent_at(monkeypatch, where, name):
+    """What is called there runs out of memory."""
+
+    def full(*all_, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(where, name, full)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "said"),
+    [
+        (
+            pretrain_loop,
+            "spread_of",
+            r"^what every step needs does not .*: 3\d\d kB of weights, gradients.*; give spread",
+        ),
+        (
+            pretrain_loop,
+            "losses_of",
+            r"^a forward pass of 16 rows .*kept for the way back, .* at 8 rows.*; give at_once: 8",
+        ),
+        (Copied, "backward", r"^a backward pass of 16 rows .*kept for the way back, .* at 8 rows.*; give at_once: 8"),
+        (
+            StableAdamW,
+            "step",
+            r"^moving the weights does not .*: about [\d.]+ kB in passing, beside 3\d\d kB .*; give spread",
+        ),
+        (
+            pretrain_held,
+            "losses_of",
+            r"^an evaluation of 9 rows of 32 places at once .*there at a time.*; give at_once: 4",
+        ),
+        (
+            Copied,
+            "stored",
+            r"^gathering the state of a checkpoint does not .*: up to [\d.]+ kB at a time.*; give spread",
+        ),
+        (Copied, "whole", r"^gathering the state of a checkpoint does not"),
+    ],
+)
+def test_what_does_not_fit_is_told_by_its_part(tmp_path, monkeypatch, where, name, said):
+    task = toy(tmp_path, batch=16, dtype="float32", tokens=1000, holdout_rows=9)
+    spent_at(monkeypatch, where, name)
+    with pytest.raises(ValueError, match=said):
+        pretrain(task, 0, 1, silent)
+
+
+def test_what_an_optimiser_needs_in_passing_is_bounded_by_the_largest_stack(tmp_path):
+    task = toy(tmp_path, dtype="float32")
+    assert 2 * SHAPE.ff == 3 * SHAPE.width  # so that both layers' first weights of both halves are one stack
+    largest = 4 * 2 * 2 * 3 * SHAPE.width**2
+    assert pretrain_memory._passing(task, 1) == pretrain_memory.PASSING * largest
+    assert pretrain_memory._passing(replace(task, spread="sharded"), 2) == pretrain_memory.PASSING * largest // 2
+    assert pretrain_memory._gathered(task) == 4 * max(SHAPE.ff * 2, 3 * SHAPE.width, task.shapes[0].vocabulary) * 32
+    more = replace(task, tensor=2, at_once=1, recompute=1)
+    assert "take more workers" in pretrain_memory.too_large(more, 2, torch.OutOfMemoryError(""))
 
 
 def test_the_heaviest_objective_of_the_end_is_what_is_held_out_for(tmp_path):

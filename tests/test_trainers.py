@@ -1,5 +1,7 @@
-"""How many workers train together: what is asked for on the command line, what is refused, what is told."""
+"""How many workers train together: what is asked for on the command line, what is refused, what is told; and what a
+driver on Ray makes of a wish to stop, without a Ray."""
 
+import math
 from functools import partial
 
 import click
@@ -7,11 +9,15 @@ import pytest
 import torch
 
 from tests.test_local_cluster import meeting
-from tests.test_model_pretrain import toy
+from tests.test_model_pretrain import lines, toy
 from tests.test_training_stages import texts, trained  # noqa: F401 - a fixture
 from tundish.cluster.local import Local
+from tundish.cluster.ray_board import WAITS, Board, Telling
+from tundish.cluster.ray_gang import GRACE, Wish, answered
+from tundish.cluster.verbs import PATIENCE
 from tundish.pipeline.cli_options import Trainers, settings_of, spelled
 from tundish.stages.pretrain_feed import Feed
+from tundish.stages.pretrain_loop import pretrain
 from tundish.stages.ranks import Ranks, require_place
 from tundish.stages.stage import Settings
 
@@ -76,3 +82,65 @@ def test_a_recipe_with_too_many_workers_ends_in_one_sentence(tmp_path, texts, mo
     monkeypatch.setattr("tundish.pipeline.plan.Settings", lambda: Settings(trainers=9))
     with pytest.raises(ValueError, match=r"^9 workers have 4 rows a step to share"):
         trained(tmp_path, texts)
+
+
+def acted(signals, waits, until):
+    """What is done and said, by second, of a gang that is never gone; `waits`: from when to when it has no workers."""
+    wish, found = Wish(), []
+    for now in range(until):
+        asked = sum(second <= now for second in signals)
+        wish, act, say = answered(wish, asked, any(first <= now < last for first, last in waits), 1000.0 + now)
+        assert bool(say) == (act in ("ask", "end")), "whatever is done is said, and once"
+        found += [(now, act)] if act else []
+        if act == "leave":
+            break
+    return found
+
+
+def test_a_wish_is_answered_at_once_and_a_second_one_ends_it_within_seconds():
+    assert acted([], [], 9) == []
+    assert acted([3], [], 60) == [(3, "ask")]
+    assert acted([3, 7], [], 60) == [(3, "ask"), (7, "end"), (7 + GRACE, "leave")]
+    assert acted([3, 3], [], 60) == [(3, "ask"), (4, "end"), (4 + GRACE, "leave")]
+    assert acted([3], [], 2000) == [(3, "ask"), (3 + PATIENCE, "end"), (3 + PATIENCE + GRACE, "leave")]
+    assert acted([3, 7, 8, 9], [], 60) == [(3, "ask"), (7, "end"), (7 + GRACE, "leave")]
+    assert "save first" in answered(Wish(), 1, False, 0.0).say
+
+
+def test_a_gang_that_waits_for_room_is_ended_and_not_asked():
+    assert acted([3], [(0, math.inf)], 60) == [(3, "end"), (3 + GRACE, "leave")]
+    assert acted([9], [(0, 8)], 60) == [(9, "ask")]
+    # its workers are lost before they saved: there is nobody left to wait for
+    assert acted([9], [(0, 8), (15, math.inf)], 60) == [(9, "ask"), (15, "end"), (15 + GRACE, "leave")]
+    board = Board()
+    assert board.seen() == ({}, True)
+    board.waits("RunningState" in WAITS)
+    board.put({"step": 4})
+    assert board.seen() == ({"step": 4}, False)
+
+
+def test_the_states_of_a_gang_without_workers_are_rays():
+    from ray.train.v2._internal.execution.controller import state
+
+    assert all(issubclass(getattr(state, name), state.TrainControllerState) for name in WAITS)
+
+
+def test_the_board_hears_of_each_step(tmp_path, monkeypatch):
+    """A gang that comes fewer than ten steps further between two starts moves."""
+    monkeypatch.setattr("tundish.cluster.ray_board.POLL", 0.0)
+    task, board, heard = toy(tmp_path, tokens=1000), Board(), []
+    assert board.begin()
+    pretrain(task, 0, 1, Telling(lambda row: (board.put(row), heard.append(board.furthest))))
+    assert heard == list(range(len(lines(task, "log.jsonl"))))
+    assert board.begin()
+    assert (board.starts, board.fruitless) == (2, 0)
+
+
+def test_what_is_told_between_two_looks_is_told_at_the_end():
+    put = []
+    tell = Telling(put.append)
+    for step in range(9):
+        tell({"step": step})
+    assert put == [{"step": 0}]
+    tell.last()
+    assert put[-1] == {"step": 8}

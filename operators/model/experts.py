@@ -2,8 +2,9 @@
 
 Promises: a router in float32 whatever the rest is in; an expert takes of each document at most `capacity` times an
 equal share, first come first served, and what does not fit passes through unchanged, as the block's residual; routing
-of a document does not depend on what else is in the batch. Costs one sort of the tokens. The loss of balance is
-`experts * sum(share of tokens routed x mean probability)`, 1 where all are equal.
+of a document does not depend on what else is in the batch; padding is given to no expert and counts for nothing. Costs
+one sort of the tokens. The loss of balance is `experts * sum(share of tokens routed x mean probability)`, 1 where all
+are equal.
 
 T tokens, D width, F inner width, E experts.
 """
@@ -34,8 +35,10 @@ class Experts(nn.Module):
             wide = torch.promote_types(x.dtype, torch.float32)
             probabilities = F.linear(x.to(wide), self.router.to(wide)).softmax(-1)
         chance, chosen = probabilities.max(-1)
-        balance = balance_of(probabilities, chosen)
+        balance = balance_of(probabilities, chosen, packed.present)
         taken = fits(chosen, packed.bounds, packed.documents, experts=count, capacity=self.capacity)
+        if packed.present is not None:
+            taken = taken & packed.present
         order = torch.where(taken, chosen, count).argsort(stable=True)
         sizes = torch.bincount(torch.where(taken, chosen, count), minlength=count + 1).tolist()
         found = [
@@ -46,11 +49,16 @@ class Experts(nn.Module):
         return torch.empty_like(x).index_copy(0, order, out) * chance[:, None].to(x.dtype), balance
 
 
-def balance_of(probabilities: Tensor, chosen: Tensor) -> Tensor:
-    """Of probabilities (T, E) and the experts chosen (T,); equation 4 of the paper, without its factor."""
+def balance_of(probabilities: Tensor, chosen: Tensor, present: Tensor | None = None) -> Tensor:
+    """Of probabilities (T, E) and the experts chosen (T,), of places that are `present` (T,) bool, or of all; equation
+    4 of the paper, without its factor."""
     count = probabilities.shape[1]
-    share = F.one_hot(chosen, count).to(probabilities.dtype).mean(0)
-    return count * (share * probabilities.mean(0)).sum()
+    routed = F.one_hot(chosen, count).to(probabilities.dtype)
+    if present is None:
+        return count * (routed.mean(0) * probabilities.mean(0)).sum()
+    size = present.sum().clamp(min=1)
+    shares = [each.masked_fill(~present[:, None], 0.0).sum(0) / size for each in (routed, probabilities)]
+    return count * (shares[0] * shares[1]).sum()
 
 
 def fits(chosen: Tensor, bounds: Tensor, documents: Tensor, *, experts: int, capacity: float) -> Tensor:

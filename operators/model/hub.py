@@ -10,9 +10,9 @@ values costs. Refuses architectures it has no map for, and weights that are miss
 A discriminator's last layers come as `detector.…`, for `Detector(shape)`.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import MISSING, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from tundish.operators.model.family import Detector, Model
 from tundish.operators.model.hub_kin import IDS, Kin, Settings, joined, parted
 from tundish.operators.model.shape import Shape
 
+V = TypeVar("V")
 KINS: dict[str, Kin] = {
     name: kin for each in (hub_bert, hub_deberta, hub_t5, hub_gpt, hub_modernbert) for name, kin in each.KINS.items()
 }
@@ -106,7 +107,16 @@ def read(config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, partial: b
     return Found(shape, ours, name, dict(config), left, settings.unread(), lacking)
 
 
-def _prefixed(kin: Kin, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def copies_in(config: Mapping[str, Any], names: Iterable[str], *, partial: bool = False) -> list[tuple[str, str]]:
+    """Pairs of these names of weights, each a copy and what it may be a copy of. Whoever gives `read` an outline
+    (weights on the meta device) leaves out those copies that are equal; there, two that are left are two."""
+    kin = KINS[architecture_of(config, partial=partial)]
+    given = {name: name for name in names}
+    now = _as_now(kin, _prefixed(kin, given) if partial else given)
+    return [(now[copy], now[first]) for copy, first in kin.copies if copy in now and first in now]
+
+
+def _prefixed(kin: Kin, tensors: Mapping[str, V]) -> Mapping[str, V]:
     """A trunk that was saved by itself, under the names it has below a head."""
     first, *others = PREFIXES[kin.family]
     if others or any(name.startswith(first) for name in tensors):
@@ -114,7 +124,7 @@ def _prefixed(kin: Kin, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return {first + name: tensor for name, tensor in tensors.items()}
 
 
-def _as_now(kin: Kin, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _as_now(kin: Kin, tensors: Mapping[str, V]) -> dict[str, V]:
     """By the names of today."""
     found = {}
     for name, tensor in tensors.items():
@@ -130,7 +140,7 @@ def _without_copies(kin: Kin, tensors: dict[str, Tensor]) -> tuple[dict[str, Ten
     for place, (copy, first) in enumerate(kin.copies):
         if copy not in found:
             continue
-        if first not in found or torch.equal(found[first], found[copy]):
+        if first not in found or _equal(found[first], found[copy]):
             found[first] = found.pop(copy)
         elif place == 0:
             tied = False
@@ -139,6 +149,10 @@ def _without_copies(kin: Kin, tensors: dict[str, Tensor]) -> tuple[dict[str, Ten
         else:
             raise ValueError(f"{copy} and {first} are two different weights and one here; give a model that ties them")
     return found, tied
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return not one.is_meta and torch.equal(one, other)  # of an outline: see `copies_in`
 
 
 def _complete(wanted: list[str], theirs: Mapping[str, Tensor], kin: Kin, *, partial: bool) -> None:

@@ -84,10 +84,11 @@ def part_of(batch: Batch, device: torch.device, *, longest: int = 0, static: boo
         own = rounded(batch.answer_bounds) if static else batch.answer_bounds
         theirs = packed(own, row=len(batch.answers), keys=bounds, **shaped)  # type: ignore[arg-type]
     mine = packed(bounds, row=row, prefixes=prefixes, **shaped)  # type: ignore[arg-type]
+    here = there(present.flatten(), device)
     return Part(
         there(batch.inputs.ravel(), device),
-        mine,
-        there(present.flatten(), device),
+        mine._replace(present=here),
+        here,
         there(batch.places, device),
         there(batch.labels, device),
         None if batch.uniforms is None else there(batch.uniforms, device),

@@ -39,7 +39,8 @@ class Packed(NamedTuple):
     and `documents` (T,) int32, the number of it. `row`: where the flat array is rows of so many places and no
     document crosses them, else 0. `groups`: the documents by length; `laid` (P,): the places of all of them, one group
     behind the other, `own` (P,) which are a document's own, None where all are, and `back` (T,): where each place of
-    the flat array lies among them. `prefixes` (N,): of so many tokens each document's others see all (prefix LM)."""
+    the flat array lies among them. `prefixes` (N,): of so many tokens each document's others see all (prefix LM).
+    `present` (T,) bool: which places are no padding, for what is a mean over tokens; None where all are."""
 
     bounds: Tensor
     longest: int
@@ -51,6 +52,7 @@ class Packed(NamedTuple):
     prefixes: Tensor | None = None
     laid: Tensor | None = None
     own: Tensor | None = None
+    present: Tensor | None = None
 
 
 def packed(
