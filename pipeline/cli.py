@@ -14,6 +14,7 @@ from tundish.pipeline.cli_follow import follow_command
 from tundish.pipeline.cli_language import train_language_command
 from tundish.pipeline.cli_looks import page_command, replay_command, report_command, why_command
 from tundish.pipeline.cli_options import ERR, OUT, Trainers, cluster_of, loaded, settings_of, spelled, with_recipe
+from tundish.pipeline.cli_predict import predict_command
 from tundish.pipeline.cli_stream import stream_command
 from tundish.pipeline.cli_vocabulary import vocabulary_command
 
@@ -117,7 +118,7 @@ def stage_command(name: str, files: tuple[str, ...], sets: tuple[str, ...], rows
 
 
 LOOKS = (report_command, why_command, page_command, replay_command)
-MODELS = (finetune_command, evaluate_command, export_command)
+MODELS = (finetune_command, predict_command, evaluate_command, export_command)
 for command in (*LOOKS, *MODELS, train_language_command, vocabulary_command, stream_command, follow_command):
     cli.add_command(command)
 

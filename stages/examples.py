@@ -15,7 +15,7 @@ is not among the given names, and files without a single example.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from posixpath import basename
 from typing import Any, Literal
@@ -121,6 +121,28 @@ def read(
     told += _headed(kind, made)
     table = _table(kind, made)
     return Examples(kind, table, known, scheme, tuple(told), dict(seen.counts))
+
+
+def batches(
+    kind: str,
+    paths: str | Sequence[str],
+    columns: Mapping[str, Column | Sequence[Column]] | None = None,
+    *,
+    size: int = 4096,
+    layout: Layout | None = None,
+    faulty: Literal["refuse", "drop"] = "refuse",
+) -> Iterator[Examples]:
+    """Rows that have no labels to be read, so many at a time: for files that do not fit into memory."""
+    asked, needed = _roles(kind, columns or {}, labelled=False)
+    seen, part = Seen(), list[dict[str, Any]]()
+    for uri in files_of(paths):
+        for row in _of_file(kind, uri, asked, needed, layout or Layout(), ",", seen, faulty == "drop"):
+            part.append(row)
+            if len(part) == size:
+                yield Examples(kind, _table(kind, part), counts=dict(seen.counts))
+                part = []
+    if part:
+        yield Examples(kind, _table(kind, part), counts=dict(seen.counts))
 
 
 def _headed(kind: str, made: Sequence[Mapping[str, Any]]) -> list[str]:

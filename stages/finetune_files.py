@@ -17,6 +17,7 @@ from tundish.operators.text import tokenizer
 from tundish.stages import examples_checks, examples_splits, hub
 from tundish.stages.examples import Examples
 from tundish.stages.examples_tokens import Tokens, save, tokenized
+from tundish.stages.finetune_kinds import place_of
 from tundish.stages.finetune_task import Aids, TuneTask
 from tundish.stages.language_model import vocabulary_in
 
@@ -96,5 +97,6 @@ def _single(one: Examples) -> bool:
 
 
 def truth_of(one: Examples) -> dict[str, Any]:
-    """Of questions, by key: the text they are about, and its true answers."""
-    return {row["key"]: {"context": row["context"], "answers": row["answers"]} for row in one.table.to_pylist()}
+    """Of questions, by their place: the text they are about, and its true answers."""
+    rows = one.table.to_pylist()
+    return {place_of(r["file"], r["row"]): {"context": r["context"], "answers": r["answers"] or []} for r in rows}

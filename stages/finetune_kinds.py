@@ -142,7 +142,7 @@ def of_numbers(truth: Any, guesses: np.ndarray) -> Scores:
 def sentences(rows: Rows, words: np.ndarray) -> list[list[str]]:
     """Tags of whole sentences, from a number for each word that is predicted (W,), windows put together."""
     numbers, offsets = _lists(rows.table["words"])
-    files, places = rows.table["file"].to_pylist(), rows.table["row"].to_pylist()
+    files, places = _where(rows)
     found: dict[tuple[str, int], dict[int, str]] = {}
     for at, (file, place) in enumerate(zip(files, places, strict=True)):
         mine = found.setdefault((file, place), {})
@@ -170,8 +170,15 @@ def of_tags(task: TuneTask, rows: Rows, guesses: np.ndarray) -> Scores:
     }
 
 
-def answers_of(rows: Rows, logits: np.ndarray, truth: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
-    """Of each question, in the order of `truth`, its best text, and how far no answer is ahead of it."""
+def place_of(file: str, row: int) -> str:
+    """What names a question: not every file gives them ids."""
+    return f"{file}:{row}"
+
+
+def answers_of(
+    rows: Rows, logits: np.ndarray, truth: Mapping[str, Any]
+) -> tuple[list[str], np.ndarray, list[tuple[int, int] | None]]:
+    """Of each question, in the order of `truth`, its best text, how far no answer is ahead of it, and where it lies."""
     order = {key: number for number, key in enumerate(truth)}
     begins, offsets = _lists(rows.table["begins"])
     ends, _ = _lists(rows.table["ends"])
@@ -184,15 +191,19 @@ def answers_of(rows: Rows, logits: np.ndarray, truth: Mapping[str, Any]) -> tupl
         here = slice(int(offsets[number]), int(offsets[number + 1]))
         context[first:last] = True
         places[first:last, 0], places[first:last, 1] = begins[here], ends[here]
-    whose = np.array([order[key] for key in rows.table["key"].to_pylist()])
+    whose = np.array([order[place_of(*where)] for where in zip(*_where(rows), strict=True)])
     texts = [one["context"] for one in truth.values()]
     said = answers(logits, bounds, context, whose, places)
     spoken = [text[slice(*one.text_span)] if one.text_span else "" for text, one in zip(texts, said, strict=True)]
-    return spoken, np.array([one.margin for one in said])
+    return spoken, np.array([one.margin for one in said]), [one.text_span for one in said]
+
+
+def _where(rows: Rows) -> tuple[list[str], list[int]]:
+    return rows.table["file"].to_pylist(), rows.table["row"].to_pylist()
 
 
 def of_answers(rows: Rows, logits: np.ndarray, truth: Mapping[str, Any]) -> Scores:
-    guesses, none = answers_of(rows, logits, truth)
+    guesses, none, _ = answers_of(rows, logits, truth)
     golds = [one["answers"] for one in truth.values()]
     some = any(not gold for gold in golds)  # 2.0: there are questions without an answer
     said = ["" if some and margin > 0 else guess for guess, margin in zip(guesses, none, strict=True)]

@@ -119,6 +119,7 @@ class Rows:
         one, two = [], []
         for row in rows:
             ids, cut = flat[offsets[row] : offsets[row + 1]], int(self.second[row])
+            cut = len(ids) if cut < 0 else cut
             one.append(np.concatenate([cls, ids[:cut], sep]))
             two.append(np.concatenate([cls, ids[cut:], sep]))
         known = self.table["negative"].is_valid().combine_chunks().to_numpy(zero_copy_only=False)

@@ -87,7 +87,10 @@ def task_of(model: str, folder: Path, kind: str, *, train: int = 240, **more) ->
         text = "".join(f"{letter * 2} " for letter in "abcdefghijkl")
         for name in ("dev", "test"):
             truth[name] = {
-                r["key"]: {"context": text, "answers": [text[r["begins"][r["start"] - 2] : r["ends"][r["end"] - 2]]]}
+                f"toy:{r['row']}": {
+                    "context": text,
+                    "answers": [text[r["begins"][r["start"] - 2] : r["ends"][r["end"] - 2]]],
+                }
                 for r in made[name]
             }
     given = {"seeds": (1, 2), "epochs": 4, "lr": 3e-3, "scratch": False, "dropout": 0.0} | more

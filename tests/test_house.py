@@ -71,6 +71,7 @@ SURFACE = {
     "vocabulary": {"what", "files", "to", "framed", "as_json"},
     "forget": {"root", "what", "reason", "dry", "as_json"},
     "page": {"what", "root", "out"},
+    "predict": {"model", "files", "columns", "to", "batch", "device", "raw"},
     "prune": {"root", "keep", "dry"},
     "train-language": {
         "files",
@@ -149,6 +150,7 @@ def test_torch_lives_in_few_rooms() -> None:
         "stages/finetune_",
         "stages/export.py",
         "stages/language_model.py",
+        "stages/predict.py",
         "stages/ranks.py",
         "stages/spread",
         "stages/blockwise.py",
