@@ -42,20 +42,29 @@ def prepared(
     """The task, and what is known of its data. `files`: train, and if they are there dev and any tests, by name.
     `length`: tokens of a text with its frame; 0: what the model reads. `apart`: texts of the tests leave train.
     `options`: as `examples.read` takes them; `more`: fields of the task. Refuses what cannot be learned."""
+    given = examples_checks.parts(kind, files, columns, **(options or {}))
+    odd = examples_checks.checked(given)
+    found, gone = split(given, apart=apart)
+    task, report = laid(model, found, out, length=length, aids=aids, **more)
+    report |= {"removed_from_train": gone, "told": odd}
+    store.write_json(store.join(out, DATA), report)
+    return task, report
+
+
+def laid(
+    model: str, found: Mapping[str, Examples], out: str, *, length: int = 0, aids: Aids | None = None, **more: Any
+) -> tuple[TuneTask, dict[str, Any]]:
+    """The same of parts that were read and split already: train in the order in which samples of it are taken."""
     body = vocabulary_in(model)
     pieces = tokenizer.load(body)
     reads = hub.read(model, partial=True, outlined=True).shape.length
     if length > reads:
         raise ValueError(f"length is {length}, and the model reads {reads} tokens; give at most as many")
-    given = examples_checks.parts(kind, files, columns, **(options or {}))
-    odd = examples_checks.checked(given)
-    found, gone = split(given, apart=apart)
     tokens = {name: tokens_of(one, pieces, length or reads) for name, one in found.items()}
-    report = examples_checks.report(found, tokens) | {"removed_from_train": gone, "told": odd}
     for name, one in tokens.items():
         save(store.join(out, f"{name}.arrow"), one)
     store.write(store.join(out, pieces.file), body)
-    store.write_json(store.join(out, DATA), report)
+    kind = found[TRAIN].kind
     task = TuneTask(
         model=model,
         kind=kind,
@@ -67,7 +76,7 @@ def prepared(
         aids=aids or Aids(),
         **more,
     )
-    return task, report
+    return task, examples_checks.report(found, tokens)
 
 
 def split(found: Mapping[str, Examples], *, apart: bool) -> tuple[dict[str, Examples], int]:

@@ -1,0 +1,154 @@
+"""`make bench NAME=finetune`: what pretraining is worth, task by task, on a CPU.
+
+One small encoder (at most 3 M parameters) is pretrained on the novels and articles of `shared/data`, then fine-tuned on
+each task: at most 4,000 training examples, 3 epochs, 5 seeds. Beside it, on the same examples,
+
+    fresh       the same architecture from random weights, trained alike
+    fastText    a supervised fastText classifier (bag of words and word pairs)
+    majority    the most frequent answer
+
+    make bench NAME=finetune                            hours on two cores: every run is sealed in FOLDER as it ends,
+                                                        so it may be stopped, and goes on where it was
+    make bench NAME=finetune ARGS="--tasks sst2 --seeds 2"
+    make bench NAME=finetune ARGS="--encoder DIR"       any exported model, or one of Hugging Face's
+    make bench NAME=finetune ARGS=--table               what is there by now
+
+Prints a table of means with 95 % intervals over seeds, and last one line of JSON of scores by task. One torch thread.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TUNDISH_TORCH_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from curves_corpora import DATA, works
+from finetune_tasks import TASKS, baseline, parts_of
+
+from tundish.cluster.local import Local
+from tundish.pipeline.run import run
+from tundish.stages.corpus import Corpus
+from tundish.stages.export import exported
+from tundish.stages.finetune_files import laid
+from tundish.stages.finetune_runs import tune
+from tundish.stages.finetune_task import MEASURES
+from tundish.stages.gather import Gather
+from tundish.stages.judge import Judge
+from tundish.stages.pretrain import Pretrain
+from tundish.stages.read import Read
+from tundish.stages.refine import Keep, Refine
+from tundish.stages.tokenize import Tokenize
+
+FOLDER = Path(__file__).resolve().parents[1] / ".bench-finetune"
+SHAPE = {"width": 160, "layers": 6, "heads": 5, "ff": 240, "dropout": 0.0}
+PIECES, TOKENS, LENGTH = 8192, "8M", 128
+
+
+def encoder(folder: Path, tokens: str) -> str:
+    """The small encoder, pretrained once for a folder; where it lies as `transformers` has it."""
+    to = folder / f"encoder-{tokens}"
+    if (to / "config.json").exists():
+        return str(to)
+    texts = ["\n".join(lines) for name in ("novels", "wikitext2") for lines in works(name).values()]
+    file = folder / "texts.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = (json.dumps({"text": text, "url": f"http://texts/{number}"}) + "\n" for number, text in enumerate(texts))
+    file.write_text("".join(rows))
+    documents = Gather({"texts": Read((str(file),))})
+    corpus = Corpus(documents, Refine(documents, quality=Judge(documents), keep=Keep(rules="none")))
+    shards = Tokenize(corpus, vocabulary=PIECES, holdout=0.02)
+    goal = Pretrain(shards, model="tiny", shape=SHAPE, tokens=tokens, lr=1e-3, length=LENGTH, batch=32, window=0)
+    made = run(goal, Local(), str(folder / "root")).datasets[goal.address]
+    exported(
+        made.uri, (Path(made.uri) / "vocabulary.model").read_bytes(), str(to), card="# Of benchmarks/finetune.py\n"
+    )
+    return str(to)
+
+
+def tuned(name: str, model: str, folder: Path, seeds: tuple[int, ...], most: int) -> dict[str, Any]:
+    """The result of a task: its runs are made where they are missing."""
+    out = folder / f"{name}-{Path(model).name}-{most}"
+    out.mkdir(parents=True, exist_ok=True)
+    found = parts_of(name, most)
+    task, report = laid(model, found, str(out), length=LENGTH, seeds=seeds, epochs=3, batch=16)
+    Local().gang("Finetune", lambda rank, world, tell: tune(task, rank, world, tell), size=1)
+    result = json.loads((out / "result.json").read_text())
+    result["fasttext"] = baseline(found)
+    result["unknown"] = report["parts"]["train"].get("pieces", {}).get("longer_share")
+    (folder / f"{name}-{Path(model).name}-{most}.json").write_text(json.dumps(result, indent=1))
+    return result
+
+
+def line_of(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    """What of a result is in the table."""
+    measure, told = MEASURES[result["task"]], result["parts"]["test"]
+    measure = TASKS[name].measure or measure
+    fresh, common = told.get("fresh", {}).get(measure), (told["majority"] or {}).get(measure)
+    return {
+        "measure": measure,
+        "pretrained": told["pretrained"][measure]["mean"],
+        "interval": told["pretrained"][measure].get("interval"),
+        "fresh": fresh and fresh["mean"],
+        "fresh_interval": fresh and fresh.get("interval"),
+        "fasttext": (result["fasttext"] or {}).get(measure),
+        "majority": common,
+        "failed": told["pretrained"].get("failed", {}).get("share"),
+        "seeds": len(result["seeds"]),
+        "train": result["examples"]["train"],
+        "test": result["examples"]["test"],
+    }
+
+
+def shown(lines: dict[str, dict[str, Any]]) -> None:
+    print("| task | measure | examples | seeds | pretrained | fresh | fastText | majority | failed |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, one in lines.items():
+        both = [_between(one[key], one[f"{more}interval"]) for key, more in (("pretrained", ""), ("fresh", "fresh_"))]
+        rest = ["-" if one[key] is None else f"{one[key]:.3f}" for key in ("fasttext", "majority")]
+        failed = "-" if one["failed"] is None else f"{one['failed']:.0%}"
+        cells = [name, one["measure"], f"{one['train']:,} / {one['test']:,}", str(one["seeds"]), *both, *rest, failed]
+        print(f"| {' | '.join(cells)} |")
+
+
+def _between(mean: float | None, interval: list[float] | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.3f}" if not interval else f"{mean:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--folder", type=Path, default=FOLDER)
+    options.add_argument("--encoder", default="", help="a folder; without it one is pretrained")
+    options.add_argument("--tokens", default=TOKENS, help="to pretrain on")
+    options.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
+    options.add_argument("--seeds", type=int, default=5)
+    options.add_argument("--most", type=int, default=4000, help="training examples")
+    options.add_argument("--quick", action="store_true", help="400 examples, 2 seeds, 200k tokens of pretraining")
+    options.add_argument("--table", action="store_true", help="only tell what is there")
+    said = options.parse_args()
+    if not DATA.is_dir():
+        raise SystemExit(f"this needs the labelled data beside the checkout, at {DATA}")
+    if said.quick:
+        said.most, said.seeds, said.tokens = min(said.most, 400), min(said.seeds, 2), "200k"
+    model = said.encoder or str(said.folder / f"encoder-{said.tokens}")
+    lines = {}
+    if not said.table and not said.encoder:
+        encoder(said.folder, said.tokens)
+    for name in said.tasks:
+        sealed = said.folder / f"{name}-{Path(model).name}-{said.most}.json"
+        if said.table and not sealed.exists():
+            continue
+        seeds = tuple(range(1, said.seeds + 1))
+        result = json.loads(sealed.read_text()) if said.table else tuned(name, model, said.folder, seeds, said.most)
+        lines[name] = line_of(name, result)
+        print(json.dumps({name: lines[name]}), flush=True)
+    shown(lines)
+    print(json.dumps({name: round(one["pretrained"], 4) for name, one in lines.items()}))
+
+
+if __name__ == "__main__":
+    main()

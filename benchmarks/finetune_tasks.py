@@ -1,0 +1,118 @@
+"""The tasks of `benchmarks/finetune.py`: their files, which parts train and test, and what fastText makes of them.
+
+Where a set has no test with labels, its dev part is the test here, and dev is cut from train; of SQuAD, whole articles
+are the test. Of train so many examples are taken, every class in its share, after texts that a test has too have left.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from curves_corpora import DATA
+
+from tundish.stages.examples import Examples, read
+from tundish.stages.examples_checks import without
+from tundish.stages.examples_splits import order, split
+from tundish.stages.finetune_kinds import of_classes
+
+TESTED = 2000  # examples of a test at most
+
+
+class Set(NamedTuple):
+    kind: str
+    files: Mapping[str, str]  # part -> file
+    columns: Mapping[str, Any] = {}
+    measure: str = ""  # other than the kind's own
+    dev: Mapping[str, Any] | None = None  # columns of dev, where they are others
+
+
+SICK = {"train": "nli-sick/SICK_train.txt.zst", "dev": "nli-sick/SICK_trial.txt.zst"}
+SICK |= {"test": "nli-sick/SICK_test_annotated.txt.zst"}
+BOTH = {"text": "sentence_A", "second": "sentence_B"}
+WNUT = {"train": "wnut17train.conll.zst", "dev": "emerging.dev.conll.zst", "test": "emerging.test.annotated.zst"}
+TASKS: dict[str, Set] = {
+    "sst2": Set(
+        "classify",
+        {part: f"sent-sst2/{part}.tsv.zst" for part in ("train", "test")},
+        {"text": "sentence"},
+    ),
+    "agnews": Set(
+        "classify", {"train": "topic-agnews/dev.tsv.zst", "test": "topic-agnews/test.tsv.zst"}, {"text": 0, "label": 1}
+    ),
+    "cola": Set(
+        "classify",
+        {"train": "accept-cola/train.tsv.zst", "dev": "accept-cola/val.tsv.zst", "test": "accept-cola/dev.tsv.zst"},
+        {"text": 3, "label": 1},
+        "matthews",
+    ),
+    "rte": Set(
+        "classify",
+        {"train": "nli-rte/train.tsv.zst", "test": "nli-rte/dev.tsv.zst"},
+        {"text": "sentence1", "second": "sentence2"},
+    ),
+    "sick": Set("classify", SICK, {**BOTH, "label": "entailment_judgment"}),
+    "sick-relatedness": Set("regress", SICK, {**BOTH, "value": "relatedness_score"}),
+    "mrpc": Set(
+        "classify",
+        {
+            part: f"para-mrpc/msr-para-{file}.tsv.zst"
+            for part, file in (("train", "train"), ("dev", "val"), ("test", "test"))
+        },
+        {"text": "#1 String", "second": "#2 String", "label": "Quality"},
+    ),
+    "wnut17": Set("tag", {part: f"ner/WNUT17/{file}" for part, file in WNUT.items()}),
+    "wikigold": Set("tag", {"train": "ner/wikigold/wikigold.conll.txt.zst"}),
+    "squad": Set("answer", {"train": "qa-squad/squad-dev-1.1.json.zst"}),
+}
+
+
+def parts_of(name: str, most: int) -> dict[str, Examples]:
+    """Train, dev and test of a task."""
+    one = TASKS[name]
+    names: tuple[str, ...] = ()
+    found: dict[str, Examples] = {}
+    if one.kind == "tag":
+        each = [read("tag", str(DATA / file), dict(one.columns)).names for file in one.files.values()]
+        names = max(each, key=len)
+    for part, file in one.files.items():
+        found[part] = read(one.kind, str(DATA / file), dict(one.columns), names=names)
+        names = found["train"].names
+    train, by = found["train"], "title" if one.kind == "answer" else None
+    if "test" not in found:
+        train, found["test"] = split(train, 0.2, by=by)
+    if one.kind != "answer":
+        train, _ = without(train, *(each for part, each in found.items() if part != "train"))
+    if "dev" not in found:
+        train, found["dev"] = split(train, 0.1, seed=1, by=by)
+    test, dev = (each.take(order(each)[:TESTED]) for each in (found["test"], found["dev"]))
+    return {"train": train.take(order(train)[:most]), "dev": dev, "test": test}
+
+
+def baseline(found: Mapping[str, Examples]) -> dict[str, float] | None:
+    """A fastText classifier (word pairs, 25 epochs, one thread) on the same examples; None where there are no classes
+    of whole texts."""
+    train, test = found["train"], found["test"]
+    if train.kind != "classify":
+        return None
+    import fasttext
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "train.txt"
+        lines = (f"__label__{label} {text}\n" for text, label in zip(_texts(train), _labels(train), strict=True))
+        file.write_text("".join(lines), encoding="utf-8")
+        model = fasttext.train_supervised(
+            str(file), wordNgrams=2, epoch=25, lr=0.5, dim=50, minCount=1, bucket=200_000, thread=1, seed=1, verbose=0
+        )
+    said = [int(model.predict(text)[0][0].removeprefix("__label__")) for text in _texts(test)]
+    return of_classes(np.array(_labels(test)), np.array(said), len(train.names))
+
+
+def _texts(one: Examples) -> list[str]:
+    rows = zip(one.table["text"].to_pylist(), one.table["second"].to_pylist(), strict=True)
+    return [" ".join(f"{text} {second or ''}".lower().split()) for text, second in rows]
+
+
+def _labels(one: Examples) -> list[int]:
+    return [int(label) for label in one.table["label"].to_pylist()]
