@@ -107,7 +107,7 @@ def test_markdown_on_request(tmp_path: Path) -> None:
 
 def test_a_page_that_takes_too_long_or_too_much_costs_itself(tmp_path: Path) -> None:
     """Flat markup passes every count, and is read by trafilatura for seconds."""
-    slow = "<div>" + "<p>x <b>y</b> z</p>" * 4_900
+    slow = "<div>" + "<div><p>x y z words of it</p></div>" * 4_900
     answers = [answer(page.encode()) for page in (GOOD.format(n=0), slow, GOOD.format(n=2), slow, GOOD.format(n=4))]
     documents, dropped, pages = extracted(tmp_path, archive(tmp_path, answers), how="best", seconds=0.25)
     assert [d["url"][-1] for d in documents] == ["0", "2", "4"]
