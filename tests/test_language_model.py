@@ -90,7 +90,7 @@ def test_as_a_causal_model_it_reads_from_the_left(folder: str) -> None:
 
 def test_long_texts_are_cut_and_all_their_bytes_counted(folder: str) -> None:
     it = lm.asked(folder)
-    text = "The heron stood in the shallow water and waited. " * 60
+    text = "The heron stood in the shallow water and waited. " * 30
     told = lm.coded(it, [text])
     tokens = len(lm.framed(it, [text])[0]) - 2
     room = it.model.shape.length - 2
