@@ -10,7 +10,8 @@ are interleaved, and run at contexts of 256, 512 and 1,024.
     ratios_hf             the same at each context
     loss_gap              difference of the mean losses of the last third of equal tokens, in nats; noise is some 0.02
     stall_share           share of the time in which our loop waited for its batch
-    ray_overhead_share    how much longer a step takes with two workers under Ray Train than under torchrun
+    ray_overhead_share    how much longer a step takes with two workers (`--workers`) under Ray Train than under
+                          torchrun; on as many cores that is what Ray's own processes take, with one free what the loop feels
 
     make bench NAME=train                 about half an hour on two free cores
     make bench NAME=train ARGS=--quick    a third of the tokens, and no Ray
@@ -184,8 +185,10 @@ pretrain(task, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), lambda li
 """
 
 
-def ray_overhead(folder: Path, texts: list[np.ndarray], tokens: int, turns: int) -> dict[str, list[float]]:
-    """Two workers of one thread each on the same tokens, under torchrun and as Ray Train starts them, turn by turn:
+def ray_overhead(
+    folder: Path, texts: list[np.ndarray], tokens: int, turns: int, workers: int = 2
+) -> dict[str, list[float]]:
+    """Workers of one thread each on the same tokens, under torchrun and as Ray Train starts them, turn by turn:
     seconds of a step, all steps but the first five together (so what Ray does now and then counts), and seconds before
     the first step, which a long training does not feel."""
     import pickle
@@ -200,12 +203,19 @@ def ray_overhead(folder: Path, texts: list[np.ndarray], tokens: int, turns: int)
         pickled, script = folder / f"task{turn}.pickle", folder / f"ranked{turn}.py"
         pickled.write_bytes(pickle.dumps(wanted))
         script.write_text(RANKED.format(top=str(Path(__file__).resolve().parents[1]), pickled=str(pickled)))
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            f"--nproc-per-node={workers}",
+            "--standalone",
+            str(script),
+        ]
         subprocess.run(command, check=True)
 
     def ray(wanted: PretrainTask, turn: int) -> None:
         with OnRay(cpus=3, dashboard=False) as cluster:
-            cluster.gang("Pretrain", partial(pretrain, wanted), size=2)
+            cluster.gang("Pretrain", partial(pretrain, wanted), size=workers)
 
     for turn in range(turns):
         both = [("torchrun", torchrun), ("ray", ray)]
@@ -241,13 +251,14 @@ def main() -> None:
     options.add_argument("--quick", action="store_true")
     options.add_argument("--turns", type=int, default=3)
     options.add_argument("--ray", action="store_true", help="only what Ray Train costs")
+    options.add_argument("--workers", type=int, default=2, help="of --ray; as many as CPUs leave none to Ray itself")
     said = options.parse_args()
     torch.set_num_threads(os.cpu_count() or 2)
     tokens = 100_000 if said.quick else 300_000
     texts = documents(4 * tokens)
     if said.ray:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(ray_told(ray_overhead(Path(folder), texts, tokens // 3, said.turns))))
+            print(json.dumps(ray_told(ray_overhead(Path(folder), texts, tokens // 3, said.turns, said.workers))))
         return
     middle: dict[int, dict[str, dict]] = {}
     with tempfile.TemporaryDirectory() as folder:
