@@ -11,7 +11,7 @@ are interleaved, and run at contexts of 256, 512 and 1,024.
     loss_gap              difference of the mean losses of the last third of equal tokens, in nats; noise is some 0.02
     stall_share           share of the time in which our loop waited for its batch
     ray_overhead_share    how much longer a step takes with two workers (`--workers`) under Ray Train than under
-                          torchrun; on as many cores that is what Ray's own processes take, with one free what the loop feels
+                          torchrun; on as many cores that is what Ray itself takes, with one free what the loop feels
 
     make bench NAME=train                 about half an hour on two free cores
     make bench NAME=train ARGS=--quick    a third of the tokens, and no Ray
