@@ -10,7 +10,6 @@ classes than train's.
 """
 
 import io
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -118,8 +117,3 @@ def _keep(task: TuneTask, model: Tuned, train: Rows) -> None:
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
     store.write(store.join(task.out, "model.safetensors"), bytes_of(weights))
     store.write_json(store.join(task.out, "config.json"), told)
-
-
-def printed(told: Mapping[str, Any]) -> str:
-    """A line of JSON."""
-    return json.dumps(told, ensure_ascii=False)

@@ -76,8 +76,8 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class TuneTask:
-    """Everything a rank needs. `parts`: name -> file of `stages/examples_tokens`: train, dev, and what is tested.
-    `orders`: of train, (seed,) -> the nested order is that of its file."""
+    """Everything a rank needs. `parts`: name -> file of `stages/examples_tokens`: train, dev, and what is tested; train
+    lies in the order in which smaller samples are taken of it."""
 
     model: str  # folder of weights, ours or Hugging Face's
     kind: str
