@@ -30,7 +30,7 @@ from tundish.operators.model.head_losses import (
 from tundish.operators.model.mixout import call
 from tundish.operators.text import answers as squad
 from tundish.operators.text import spans
-from tundish.stages.finetune_rows import Batch, Rows, _lists
+from tundish.stages.finetune_rows import Batch, Rows, flattened
 from tundish.stages.finetune_task import TuneTask
 
 SMOOTH = {"classify": "classes", "tag": "classes", "multilabel": "labels", "regress": "numbers"}
@@ -88,7 +88,7 @@ def asked(
         for number, one in zip(some.tolist(), each, strict=True):
             found[number] = one
     if task.kind == "tag":
-        flat, offsets = _lists(rows.table["firsts"])
+        flat, offsets = flattened(rows.table["firsts"])
         return {
             "logits": np.concatenate([o[flat[a:b] + 1] for o, a, b in zip(found, offsets, offsets[1:], strict=False)])
         }
@@ -141,7 +141,7 @@ def of_numbers(truth: Any, guesses: np.ndarray) -> Scores:
 
 def sentences(rows: Rows, words: np.ndarray) -> list[list[str]]:
     """Tags of whole sentences, from a number for each word that is predicted (W,), windows put together."""
-    numbers, offsets = _lists(rows.table["words"])
+    numbers, offsets = flattened(rows.table["words"])
     files, places = _where(rows)
     found: dict[tuple[str, int], dict[int, str]] = {}
     for at, (file, place) in enumerate(zip(files, places, strict=True)):
@@ -153,8 +153,8 @@ def sentences(rows: Rows, words: np.ndarray) -> list[list[str]]:
 
 def true_tags(rows: Rows) -> np.ndarray:
     """(W,) of the words that are predicted."""
-    labels, offsets = _lists(rows.table["labels"])
-    firsts, starts = _lists(rows.table["firsts"])
+    labels, offsets = flattened(rows.table["labels"])
+    firsts, starts = flattened(rows.table["firsts"])
     return labels[firsts + np.repeat(offsets[:-1], np.diff(starts))]
 
 
@@ -180,8 +180,8 @@ def answers_of(
 ) -> tuple[list[str], np.ndarray, list[tuple[int, int] | None]]:
     """Of each question, in the order of `truth`, its best text, how far no answer is ahead of it, and where it lies."""
     order = {key: number for number, key in enumerate(truth)}
-    begins, offsets = _lists(rows.table["begins"])
-    ends, _ = _lists(rows.table["ends"])
+    begins, offsets = flattened(rows.table["begins"])
+    ends, _ = flattened(rows.table["ends"])
     second, sizes = rows.second, np.diff(rows.tokens[1])
     assert second is not None
     bounds = np.concatenate([[0], np.cumsum(sizes + 3)])

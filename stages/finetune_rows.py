@@ -52,7 +52,7 @@ class Rows:
 
     @cached_property
     def tokens(self) -> tuple[np.ndarray, np.ndarray]:
-        return _lists(self.table["tokens"])
+        return flattened(self.table["tokens"])
 
     @cached_property
     def second(self) -> np.ndarray | None:
@@ -74,7 +74,7 @@ class Rows:
             return self.table["value"].combine_chunks().fill_null(np.nan).to_numpy()
         if self.kind == "multilabel":
             truth = np.zeros((len(self), len(self.names)), np.float32)
-            flat, offsets = _lists(self.table["labels"])
+            flat, offsets = flattened(self.table["labels"])
             truth[np.repeat(np.arange(len(self)), np.diff(offsets)), flat] = 1
             return truth
         if self.kind == "answer":
@@ -88,7 +88,7 @@ class Rows:
         if self.kind == "embed":
             return self._pairs(rows, device)
         if self.kind == "tag":
-            flat, offsets = _lists(self.table["labels"])
+            flat, offsets = flattened(self.table["labels"])
             tags = [np.pad(flat[offsets[row] : offsets[row + 1]], 1, constant_values=IGNORED) for row in rows]
             return made._replace(target=there(np.concatenate(tags), device))
         if self.targets is None:
@@ -123,7 +123,7 @@ class Rows:
             one.append(np.concatenate([cls, ids[:cut], sep]))
             two.append(np.concatenate([cls, ids[cut:], sep]))
         known = self.table["negative"].is_valid().combine_chunks().to_numpy(zero_copy_only=False)
-        other, starts = _lists(self.table["negative"])
+        other, starts = flattened(self.table["negative"])
         not_so = [np.concatenate([cls, other[starts[row] : starts[row + 1]], sep]) for row in rows if known[row]]
         made = _flat(one, None, device)
         against = _flat(not_so, None, device) if not_so else None
@@ -147,7 +147,7 @@ def rows_of(path: str, specials: Mapping[str, int], length: int) -> Rows:
     return found
 
 
-def _lists(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+def flattened(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Flat values and offsets of lists; a null is an empty one."""
     lists = column.combine_chunks()
     lists = pa.concat_arrays(lists.chunks) if isinstance(lists, pa.ChunkedArray) else lists
@@ -171,7 +171,7 @@ def sizes_of(rows: Rows) -> np.ndarray:
     if rows.second is None:
         return sizes + 2
     if rows.kind == "embed":
-        negative = np.diff(_lists(rows.table["negative"])[1])
+        negative = np.diff(flattened(rows.table["negative"])[1])
         return np.maximum(np.maximum(rows.second, sizes - rows.second), negative) + 2
     return sizes + np.where(rows.second < 0, 2, 3)
 

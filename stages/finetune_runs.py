@@ -40,7 +40,7 @@ def tune(task: TuneTask, rank: int, world: int, tell: Tell) -> None:
             if first + rank < len(task.runs):
                 run = task.runs[first + rank]
                 keep = first + rank == 0
-                if sealed(task, run) is None or (keep and not store.exists(store.join(task.out, "model.safetensors"))):
+                if sealed(task, run) is None or (keep and not kept(task)):
                     model, outcome = trained(task, run, shape, weights, parts, ranks.device, lambda *_: None)
                     if keep:
                         _keep(task, model, parts["train"])
@@ -88,6 +88,12 @@ def found(task: TuneTask, run: Run) -> tuple[dict[str, Any], dict[str, dict[str,
     return told, said
 
 
+def kept(task: TuneTask) -> bool:
+    """Whether the weights that lie there are of this task, and not of another that was run in between."""
+    told = store.read_json(store.join(task.out, "config.json")) or {}
+    return told.get("key") == task.key and bool(store.exists(store.join(task.out, "model.safetensors")))
+
+
 def seal(task: TuneTask, run: Run, outcome: Outcome, parts: Mapping[str, Rows]) -> None:
     """Its numbers first, and then the record that says it is whole."""
     body = io.BytesIO()
@@ -105,6 +111,7 @@ def seal(task: TuneTask, run: Run, outcome: Outcome, parts: Mapping[str, Rows]) 
 def _keep(task: TuneTask, model: Tuned, train: Rows) -> None:
     told = {
         "kind": "tuned",
+        "key": task.key,
         "task": task.kind,
         "head": model.head,
         "pooling": model.pooling,

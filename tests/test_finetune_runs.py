@@ -158,6 +158,16 @@ def test_a_run_that_is_sealed_is_not_made_again(tuned: tuple[TuneTask, dict], mo
     assert [run.name for run in again] == ["pretrained-2"]
 
 
+def test_the_weights_are_those_of_the_result_that_lies_beside_them(model: str, tmp_path: Path) -> None:
+    """Also when another task was run there in between."""
+    first = task_of(model, tmp_path, "classify", train=32, seeds=(1,), epochs=1)
+    seen = []
+    for task in (first, replace(first, lr=1e-4), first):
+        made(task)
+        seen.append((Path(task.out) / "model.safetensors").read_bytes())
+    assert seen[0] == seen[2] != seen[1]
+
+
 def test_what_decides_a_run_names_it(tuned: tuple[TuneTask, dict]) -> None:
     task, _ = tuned
     assert replace(task, out="elsewhere", seeds=(5,), at_once=3).key == task.key
