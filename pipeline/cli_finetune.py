@@ -55,7 +55,7 @@ def finetune_command(
     task, report = prepared(
         model, kind, files, out, columns=columns_of(columns), length=length, apart=apart, aids=aids_of(aids),
         seeds=tuple(range(1, seeds + 1)), epochs=epochs, batch=batch, lr=lr, scratch=fresh,
-        sizes=tuple(int(each) for each in sizes.split(",") if each),
+        sizes=sizes_of(sizes),
     )  # fmt: skip
     for sentence in report["told"]:
         ERR.print(sentence, highlight=False, soft_wrap=True, markup=False)
@@ -68,6 +68,18 @@ def finetune_command(
     OUT.print(table_of(result))
     for line in besides(result):
         OUT.print(line, highlight=False, soft_wrap=True)
+
+
+def sizes_of(given: str) -> tuple[int, ...]:
+    """Numbers of examples, parted by commas.
+
+    >>> sizes_of("100,200"), sizes_of("")
+    ((100, 200), ())
+    """
+    each = [one.strip() for one in given.split(",") if one.strip()]
+    if wrong := [one for one in each if not one.isdecimal() or int(one) < 1]:
+        raise ValueError(f"--sizes has {wrong[0]!r}, which is no number of examples; write such as 100,200,400")
+    return tuple(map(int, each))
 
 
 def columns_of(given: tuple[str, ...]) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from click.testing import CliRunner
 
 from tests import toys
 from tundish.pipeline.cli import cli
-from tundish.pipeline.cli_finetune import aids_of, columns_of
+from tundish.pipeline.cli_finetune import aids_of, columns_of, sizes_of
 from tundish.pipeline.export import export
-from tundish.stages import examples
 from tundish.stages.examples_tokens import load
 from tundish.stages.finetune_files import prepared
 from tundish.stages.finetune_task import Aids
@@ -131,4 +130,6 @@ def test_words_of_the_command_are_understood_or_named() -> None:
             aids_of(given)
     with pytest.raises(ValueError, match="write it as role=column"):
         columns_of(("text",))
-    assert examples.KINDS
+    for given in ("x", "100,0", "-5"):
+        with pytest.raises(ValueError, match="is no number of examples"):
+            sizes_of(given)
