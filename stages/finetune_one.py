@@ -48,6 +48,22 @@ class Outcome:
     said: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Besides:
+    """What a run may have beside its task. `start`: a model to go on from, in place of a new one; it is changed.
+    `loss(model, batch, found, own)`: the loss of a part of a batch in place of its own, as (sum, count); `found` is
+    what the model gave for it. `after(model)`: once behind every step. `watch(epochs, score)`: behind every epoch,
+    with the score on dev; true ends the run there."""
+
+    start: Tuned | None = None
+    loss: Callable[[Tuned, Batch, Tensor, Summed], Summed] | None = None
+    after: Callable[[Tuned], None] | None = None
+    watch: Callable[[int, float], bool] | None = None
+
+
+ALONE = Besides()
+
+
 def trained(
     task: TuneTask,
     run: Run,
@@ -56,13 +72,14 @@ def trained(
     parts: Mapping[str, Rows],
     device: torch.device,
     tell: Callable[[int, int, float], None],
+    besides: Besides = ALONE,
 ) -> tuple[Tuned, Outcome]:
     """The model of a run, and what it says of every part but train. `tell(step, steps, loss)` once an epoch."""
     train, dtype = parts["train"], DTYPES[task.dtype]
     size = run.size or len(train)
     if size > len(train):
         raise ValueError(f"there are {len(train)} examples to train on, and not the first {size}; ask for fewer")
-    model, told = _begun(task, run, shape, weights if run.pretrained else None, train), Outcome()
+    model, told = besides.start or _begun(task, run, shape, weights if run.pretrained else None, train), Outcome()
     model.to(device)
     before = _before(task, model, weights if run.pretrained else None)
     told.rate = task.lr or rate_of(sum(each.numel() for each in model.parameters()))
@@ -78,26 +95,31 @@ def trained(
         for part in range(each):
             step = epoch * each + part
             rows = order(np.arange(part * task.batch, min(size, (part + 1) * task.batch)), epoch)
-            total += _step(task, run, model, train, rows, step, before, heavy, dtype)
+            total += _step(task, run, model, train, rows, step, before, heavy, dtype, besides)
             for group in optimizer.param_groups:
                 group["lr"] = told.rate * group["pace"] * warm_linear(step, steps=steps, warm=task.warmup)
             torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], task.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            if besides.after:
+                besides.after(model)
         told.losses.append(float(total) / each)
         told.steps += each
         tell(told.steps, steps, told.losses[-1])
         if not math.isfinite(told.losses[-1]):
             told.failed = f"the loss was {told.losses[-1]} in epoch {epoch + 1}"
             break
-        if task.aids.patience:
+        if task.aids.patience or besides.watch:
             said = asked(task, model, parts["dev"], device, dtype)
             told.dev.append(scored(task, parts["dev"], said, task.truth.get("dev"))[MEASURES[task.kind]])
+        if task.aids.patience:
             so_far = progress(told.dev, patience=task.aids.patience)
             if so_far.best == epoch:
                 best = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
             if so_far.stop:
                 break
+        if besides.watch and besides.watch(epoch + 1, told.dev[-1]):
+            break
     if best is not None:
         model.load_state_dict(best)
     if task.aids.lora:
@@ -169,6 +191,7 @@ def _step(
     before: Mapping[str, Tensor] | None,
     heavy: Tensor | None,
     dtype: torch.dtype,
+    besides: Besides = ALONE,
 ) -> Tensor:
     """Leave the gradient of the mean loss over these rows; the mean itself (0-d, float64, on the device)."""
     device = next(model.parameters()).device
@@ -180,7 +203,7 @@ def _step(
     with skipped(model.encoder.stack, left_out) if left_out else contextlib.nullcontext():
         for number, at in enumerate(range(0, len(rows), at_once)):
             batch = train.batch(rows[at : at + at_once], device)
-            found = _loss(task, run, model, batch, step, number, weights, heavy, dtype)
+            found = _loss(task, run, model, batch, step, number, weights, heavy, dtype, besides)
             found.total.backward(retain_graph=bool(weights) and several)
             total, count = total + found.total.detach(), count + found.count.detach()
     for weight in model.parameters():
@@ -203,6 +226,7 @@ def _loss(
     weights: Mapping[str, Tensor],
     heavy: Tensor | None,
     dtype: torch.dtype,
+    besides: Besides = ALONE,
 ) -> Summed:
     """The loss of a part of a step's batch, with what R-drop and SiFT add to it."""
 
@@ -215,6 +239,8 @@ def _loss(
 
     first = once(0)
     found = loss_of(task, first, batch, heavy)
+    if besides.loss:
+        found = besides.loss(model, batch, first, found)
     if task.aids.rdrop:
         second = once(1)
         other = loss_of(task, second, batch, heavy)
