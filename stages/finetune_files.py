@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tundish.cluster import store
+from tundish.cluster.digests import digest_once
 from tundish.operators.text import tokenizer
 from tundish.stages import examples_checks, examples_splits, hub
 from tundish.stages.examples import Examples
@@ -71,12 +72,19 @@ def laid(
         parts={name: store.join(out, f"{name}.arrow") for name in found},
         specials=dict(pieces.specials),
         out=out,
+        digests={name: digest_once(store.join(out, f"{name}.arrow")) for name in found} | digests_of(model),
         truth={name: truth_of(one) for name, one in found.items() if kind == "answer" and name != TRAIN},
         scheme=found[TRAIN].scheme,
         aids=aids or Aids(),
         **more,
     )
     return task, examples_checks.report(found, tokens)
+
+
+def digests_of(model: str) -> dict[str, str]:
+    """Of the files that decide what a model says."""
+    names = ("config.json", *hub.files_of(model))
+    return {f"model/{name}": digest_once(store.join(model, name)) for name in names}
 
 
 def split(found: Mapping[str, Examples], *, apart: bool) -> tuple[dict[str, Examples], int]:

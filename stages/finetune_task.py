@@ -84,6 +84,7 @@ class TuneTask:
     parts: Mapping[str, str]
     specials: Mapping[str, int]
     out: str
+    digests: Mapping[str, str] = field(default_factory=dict)  # of the model's files and the parts', in place of paths
     truth: Mapping[str, Any] = field(default_factory=dict)  # part -> what its scores need beside the tokens
     scheme: str = ""  # of tags
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -128,7 +129,15 @@ class TuneTask:
     def key(self) -> str:
         """Digest of what decides a run's numbers, beside its name."""
         said = asdict(self)
-        for name in ("out", "seeds", "scratch", "sizes", "truth", "at_once"):
+        for name in (
+            "out",
+            "seeds",
+            "scratch",
+            "sizes",
+            "truth",
+            "at_once",
+            *(("model", "parts") if self.digests else ()),
+        ):
             said.pop(name)
         return digest_of(said)[:12]
 

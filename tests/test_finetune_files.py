@@ -1,6 +1,7 @@
 """From files to a fine-tuning: what is read, split and told, and the command on top."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,21 @@ def test_without_more_files_train_gives_dev_and_test(model: str, labelled: str, 
         assert labels[:size].mean() == pytest.approx(labels.mean(), abs=0.5 / size + 0.05), (
             "the first rows are a sample"
         )
+
+
+def test_runs_are_of_what_the_files_hold_and_not_of_where_they_lie(model: str, labelled: str, tmp_path: Path) -> None:
+    def key(file: str, out: str, folder: str = model) -> str:
+        (tmp_path / out).mkdir(exist_ok=True)
+        return prepared(folder, "classify", {"train": file}, str(tmp_path / out), columns={"text": "sentence"})[0].key
+
+    first = key(labelled, "one")
+    shutil.copytree(model, tmp_path / "moved")
+    assert key(labelled, "two", str(tmp_path / "moved")) == first
+    Path(labelled).write_text(Path(labelled).read_text().replace("glad\t4 ", "sad\t4 "))
+    assert key(labelled, "one") != first, "a label is another now"
+    config = json.loads((tmp_path / "moved" / "config.json").read_text())
+    (tmp_path / "moved" / "config.json").write_text(json.dumps(config | {"more": 1}))
+    assert key(labelled, "two", str(tmp_path / "moved")) != key(labelled, "two")
 
 
 def test_texts_that_a_test_has_as_well_are_told_and_can_leave(model: str, labelled: str, tmp_path: Path) -> None:
