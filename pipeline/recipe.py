@@ -40,6 +40,7 @@ from tundish.stages.mask import Mask
 from tundish.stages.mix import Mix
 from tundish.stages.outlinks import Outlinks
 from tundish.stages.perplex import Perplex
+from tundish.stages.predict_corpus import Predict
 from tundish.stages.pretrain import Pretrain
 from tundish.stages.rate import Rate
 from tundish.stages.read import Read
@@ -57,7 +58,7 @@ STAGES: dict[str, type[Stage]] = {
     for c in (
         Crawl, Ingest, CommonCrawl, Outlinks, Read, Extract, Gather, Identify, Vet, Judge, Lines, Repeated,
         Substrings, Mask, Sign, Refine, Deduplicate, Decontaminate, Index, Corpus, Tokenize, Mix, Pretrain, Finetune,
-        Teach, Rate, Estimate, Perplex, Bucket, Grade,
+        Teach, Rate, Estimate, Perplex, Bucket, Grade, Predict,
     )
 }  # fmt: skip
 

@@ -219,6 +219,7 @@ def labelled_files(goal: Stage) -> tuple[str, ...]:
 def _places(stage: Stage) -> list[str]:
     """The paths in its fields, absolute."""
     values = [getattr(stage, f.name) for f in fields(stage) if f.metadata.get("place")]
+    values = [one for value in values for one in (value.values() if isinstance(value, Mapping) else [value])]
     paths = [path for value in values for path in (value if isinstance(value, list | tuple) else [value])]
     return [store.absolute(path) for path in paths if path]
 

@@ -1,121 +1,100 @@
-"""Finetune: the encoder learns to label sequences from a small labelled file; scores on a part it never saw.
+"""Finetune: a model learns a task from labelled files, several times over, and says how sure its scores are.
 
-The file has a header line and tab-separated columns, split at \\n alone. A row is held out by the hash of its text, so
-the split does not depend on the order of rows, and equal texts never stand on both sides. Refuses a file without the
-named columns, a single label, or a held-out part that is empty.
+The runs are those of `tundish finetune` (stages/finetune_runs); this file says what decides their bytes and seals what
+they leave: the weights and configuration of the first seed, the result, what is known of the data, the vocabulary.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from posixpath import basename
 from typing import Any, ClassVar
-
-import pyarrow as pa
 
 from tundish.cluster import store
 from tundish.cluster.digests import digest_once
 from tundish.cluster.shards import Dataset
 from tundish.cluster.verbs import Cluster
-from tundish.operators.text import tokenizer
-from tundish.operators.text.digest import payload_digest
-from tundish.stages.pretrain import anew_unless_same, file_of, folder_of, seal_files
+from tundish.stages.finetune_task import TuneTask, aids_of
+from tundish.stages.pretrain import file_of, folder_of, seal_files
 from tundish.stages.stage import PLACE, Place, Stage
 from tundish.stages.vocabulary import kept_in
 
-FILES = ("model.safetensors", "config.json", "result.json", "predictions.jsonl", "train.arrow", "test.arrow")
-LABELLED = pa.schema([("tokens", pa.large_list(pa.int64())), ("label", pa.int64()), ("id", pa.string())])
+FILES = ("model.safetensors", "config.json", "result.json", "data.json")
+TEST = re.compile(r"(?!train$|dev$)[A-Za-z0-9][A-Za-z0-9_-]*")
+Paths = str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Finetune(Stage):
-    """`data`: a TSV file with columns `text` and `label`. `holdout`: share of texts kept for the score."""
+    """`train`, `dev`: labelled files; `test`: files, or several tests by name. Without dev a tenth of train is, without
+    test a fifth (`docs/finetune.md`). `task`: classify, multilabel, regress, tag, answer or embed. `columns`: role ->
+    column. `lr`: 0 is by the model's size. `length`: tokens of a text; 0: what the model reads. `fresh`: the same from
+    fresh weights, to see what pretraining was worth. `sizes`: also on so many examples. `apart`: texts of the tests
+    leave train. `aids`: for small data, by name."""
 
+    version: ClassVar[int] = 2
     makes: ClassVar[tuple[str, ...]] = ("classifier",)
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {"encoder": ("weights",)}
 
     encoder: Stage
-    data: str = field(metadata=PLACE)
-    text: str = "text"
-    label: str = "label"
-    holdout: float = 0.2
-    seeds: tuple[int, ...] = (1, 2, 3)
+    train: Paths = field(metadata=PLACE)
+    task: str = "classify"
+    dev: Paths = field(default=(), metadata=PLACE)
+    test: Paths | Mapping[str, str] = field(default=(), metadata=PLACE)
+    columns: Mapping[str, str | int] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     epochs: int = 5
     batch: int = 16
-    lr: float = 1e-3
-    length: int = 128  # pieces of a text, at most
-    scratch: bool = True  # the same from fresh weights, to see what pretraining was worth
+    lr: float = 0.0
+    length: int = 0
+    fresh: bool = True
+    sizes: tuple[int, ...] = ()
+    pooling: str = ""
+    apart: bool = False
+    aids: Mapping[str, str | float] = field(default_factory=dict)
 
     def check(self) -> None:
-        if not 0 < self.holdout < 1:
-            raise ValueError(f"Finetune.holdout is {self.holdout}; it is a share between 0 and 1, such as 0.2")
+        if not self.train:
+            raise ValueError("Finetune.train is empty; name at least one labelled file")
+        if odd := [name for name in self.tests if not TEST.fullmatch(name)]:
+            raise ValueError(f"Finetune.test has a name {odd[0]!r}; use letters, digits, - and _, and not train or dev")
+        parts = dict.fromkeys(("train", "dev", *(self.tests or ("test",))), "")
+        TuneTask("", self.task, parts, {}, "", **self._options())  # what it refuses, it refuses before anything runs
+
+    @property
+    def tests(self) -> dict[str, Paths]:
+        """Test files by name."""
+        return dict(self.test) if isinstance(self.test, Mapping) else ({"test": self.test} if self.test else {})
+
+    @property
+    def files(self) -> dict[str, Paths]:
+        """Files by the part they are."""
+        return {"train": self.train, **({"dev": self.dev} if self.dev else {}), **self.tests}
 
     def outside(self) -> list[dict[str, Any]]:
-        return [{"file": Path(self.data).name, "digest": digest_once(self.data)}]
+        from tundish.stages.examples_files import files_of
+
+        each = sorted({path for given in self.files.values() for path in files_of(given)})
+        return [{"file": basename(path), "digest": digest_once(path)} for path in each]
 
     def run(self, cluster: Cluster, inputs: Mapping[str, Dataset], out: Place) -> Dataset:
-        from tundish.stages.finetune_loop import FinetuneTask, finetune  # torch comes in here
+        from tundish.stages.finetune_files import prepared  # torch comes in here
+        from tundish.stages.finetune_runs import tune
 
-        folder, encoder = folder_of(out), inputs["encoder"]
-        for name in ("model.safetensors", "config.json"):
-            file_of(encoder, name)
-        anew_unless_same(out, {"encoder": encoder.digest, "data": digest_once(self.data)})
+        folder, encoder = str(folder_of(out)), inputs["encoder"]
         vocabulary = kept_in(encoder)
-        names = self._write(store.read(file_of(encoder, vocabulary)), out)
-        task = FinetuneTask(
-            model=encoder.uri,
-            train=str(folder / "train.arrow"),
-            test=str(folder / "test.arrow"),
-            out=str(folder),
-            seeds=self.seeds,
-            scratch=self.scratch,
-            epochs=self.epochs,
-            batch=self.batch,
-            lr=self.lr,
-            names=names,
-        )
-        cluster.gang("Finetune", partial(finetune, task), size=out.settings.trainers, least=out.settings.least)
+        for name in ("model.safetensors", "config.json", vocabulary):
+            file_of(encoder, name)
+        store.remove(store.join(out.uri, "manifest.json"))  # its files will be written over
+        task, _ = prepared(
+            encoder.uri, self.task, self.files, folder, columns=self.columns, length=self.length, apart=self.apart,
+            **self._options(),
+        )  # fmt: skip
+        cluster.gang("Finetune", partial(tune, task), size=out.settings.trainers, least=out.settings.least)
         return seal_files(out, (*FILES, vocabulary), inputs)
 
-    def _write(self, vocabulary: bytes, out: Place) -> tuple[str, ...]:
-        """Tokenize both parts, keep the vocabulary beside them; returns the names of the labels."""
-        rows = rows_of(self.data, self.text, self.label)
-        names = tuple(sorted({label for _, label in rows}))
-        parts: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
-        pieces = tokenizer.load(vocabulary)
-        tokens = pieces.encode(pa.array([text for text, _ in rows], pa.large_string()))
-        for (text, label), ids in zip(rows, tokens.to_pylist(), strict=True):
-            digest = payload_digest(text.encode())
-            held = int.from_bytes(digest[:8], "little") / 2**64 < self.holdout
-            parts[held].append({"tokens": ids[: self.length], "label": names.index(label), "id": digest.hex()})
-        for held, name in ((False, "train"), (True, "test")):
-            if not parts[held]:
-                raise ValueError(f"{self.data} leaves nothing to {name} with at holdout {self.holdout}; give more rows")
-            table = pa.Table.from_pylist(sorted(parts[held], key=lambda r: r["id"]), schema=LABELLED)
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_file(sink, LABELLED) as writer:
-                writer.write_table(table)
-            store.write(store.join(out.uri, f"{name}.arrow"), sink.getvalue().to_pybytes())
-        store.write(store.join(out.uri, pieces.file), vocabulary)
-        return names
-
-
-def rows_of(path: str, text: str, label: str) -> list[tuple[str, str]]:
-    """(text, label) of every row, equal rows once, in file order."""
-    lines = [line.rstrip("\r") for line in store.read(path).decode().split("\n")]
-    header = lines[0].split("\t")
-    for column in (text, label):
-        if column not in header:
-            raise ValueError(f"{path} has no column {column!r}; its header names {', '.join(header)}")
-    at, by = header.index(text), header.index(label)
-    rows: dict[tuple[str, str], None] = {}
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip():
-            continue
-        cells = line.split("\t")
-        if len(cells) != len(header):
-            raise ValueError(f"line {number} of {path} has {len(cells)} columns and the header {len(header)}; mend it")
-        rows[cells[at], cells[by]] = None
-    if len({label for _, label in rows}) < 2:
-        raise ValueError(f"{path} has fewer than two labels in column {label!r}; there is nothing to learn")
-    return list(rows)
+    def _options(self) -> dict[str, Any]:
+        """Fields of the task that are fields here."""
+        said = {name: getattr(self, name) for name in ("seeds", "epochs", "batch", "lr", "sizes", "pooling")}
+        return said | {"scratch": self.fresh, "aids": aids_of(self.aids)}

@@ -5,10 +5,11 @@ by itself, so a fine-tuning that is stopped goes on with the runs that are missi
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 from tundish.cluster.shards import digest_of
+from tundish.operators.model.decoding import Decoding
 
 HEADS = {  # kind of task -> head
     "classify": "sequence",
@@ -17,6 +18,7 @@ HEADS = {  # kind of task -> head
     "tag": "tokens",
     "answer": "spans",
     "embed": "embedding",
+    "write": "write",
 }
 BALANCES = ("", "sampling", "inverse", "root", "effective")
 MEASURES = {  # by which runs are compared, and the higher of which is better
@@ -26,7 +28,9 @@ MEASURES = {  # by which runs are compared, and the higher of which is better
     "tag": "span_f1",
     "answer": "f1",
     "embed": "found_first",
+    "write": "rouge_l",
 }
+UNWRITTEN = ("balance", "sift", "unfreeze")  # aids that mean nothing where a text is written
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,20 @@ class Aids:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is 0 where it is off, and never less")
         if self.lora and (self.unfreeze or self.fresh_top):
             raise ValueError("LoRA keeps the trunk still, and fresh_top and unfreeze change it; choose one of them")
+
+
+def aids_of(said: Mapping[str, Any]) -> Aids:
+    """Aids by name, each a number or a word as its field is."""
+    known = {each.name: type(each.default) for each in fields(Aids)}
+    found: dict[str, Any] = {}
+    for name, value in said.items():
+        if name not in known:
+            raise ValueError(f"there is no aid {name!r}; give some of {', '.join(known)}")
+        try:
+            found[name] = known[name](value)
+        except ValueError:
+            raise ValueError(f"the aid {name} is {value!r}; give it as {known[name].__name__}") from None
+    return Aids(**found)
 
 
 class Run(NamedTuple):
@@ -102,6 +120,7 @@ class TuneTask:
     temperature: float = 0.05  # of contrast
     dtype: str = "float32"  # of the states
     aids: Aids = field(default_factory=Aids)
+    writing: Decoding = field(default_factory=Decoding)  # how texts are chosen; of no other kind
 
     def __post_init__(self) -> None:
         if self.kind not in HEADS:
@@ -117,6 +136,19 @@ class TuneTask:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is at least {least}")
         if self.kind in ("regress", "embed", "answer") and self.aids.balance:
             raise ValueError(f"{self.kind} has no classes to balance; leave balance out")
+        self._check_writing()
+
+    def _check_writing(self) -> None:
+        if self.kind != "write":
+            if self.writing != Decoding():
+                raise ValueError(f"a task of {self.kind} writes no texts; leave out how they are chosen")
+            return
+        if odd := [name for name in UNWRITTEN if getattr(self.aids, name)]:
+            raise ValueError(f"{odd[0]} has no meaning where texts are written; leave it out")
+        if self.pooling:
+            raise ValueError(f"a model that writes pools no states, and not by {self.pooling!r}; leave pooling out")
+        if self.writing.sequences > 1:
+            raise ValueError(f"{self.writing.sequences} texts of each row cannot be scored; write one")
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -139,6 +171,8 @@ class TuneTask:
             *(("model", "parts") if self.digests else ()),
         ):
             said.pop(name)
+        if self.kind != "write":
+            said.pop("writing")
         return digest_of(said)[:12]
 
 

@@ -167,6 +167,8 @@ def named(value: Any) -> Any:
     """Paths without their folders: what lies there enters by its digest, so a moved file is the same file."""
     if isinstance(value, list | tuple):
         return [named(one) for one in value]
+    if isinstance(value, Mapping):
+        return {name: named(one) for name, one in value.items()}
     return str(value).rstrip("/").rsplit("/", 1)[-1]
 
 

@@ -274,7 +274,7 @@ def test_the_demo_in_small_goes_from_the_web_to_a_score_in_a_job(knowing: Head, 
         "Pretrain.tokens=20k",
         "Finetune.seeds=[1]",
         "Finetune.epochs=1",
-        "Finetune.scratch=false",
+        "Finetune.fresh=false",
     )
     with server.serve(site.web()) as address:
         wire = [f"{host}={there}" for host, there in server.table(address, hosts.HOSTS).items()]

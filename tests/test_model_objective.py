@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from tundish.operators.model import flops
-from tundish.operators.model.classifier import Classifier
 from tundish.operators.model.corrupting import Corrupted
 from tundish.operators.model.family import Model
 from tundish.operators.model.following import Following
@@ -352,20 +351,6 @@ def test_a_discriminator_learns_what_was_replaced():
         first = first or last
     assert first > 0.5
     assert last < first / 5
-
-
-def test_padding_changes_no_class_and_poolings_differ():
-    torch.manual_seed(0)
-    text = torch.tensor([[2, 9, 17, 3]])
-    padded = torch.tensor([[2, 9, 17, 3, 0, 0], [2, 9, 17, 30, 8, 3]])
-    for pooling in ("mean", "cls"):
-        model = Classifier(Model(SHAPE), 3, pooling=pooling).eval()
-        initialise(model, SHAPE, seed=1)
-        alone = model(text, text > 0)
-        assert alone.shape == (1, 3)
-        torch.testing.assert_close(model(padded, padded > 0)[:1], alone, atol=1e-6, rtol=0)
-    with pytest.raises(ValueError, match="pooled by 'max'"):
-        Classifier(Model(SHAPE), 3, pooling="max")
 
 
 def test_a_token_outside_the_vocabulary_is_refused():

@@ -16,15 +16,19 @@ import zstandard
 from tests import toys
 from tests.sample_archive import DATE
 from tundish.cluster.local import Local
+from tundish.operators.model.asking import outputs_of
+from tundish.operators.model.heads import begun
 from tundish.operators.text import classify, tokenizer
 from tundish.operators.web.warc_write import pair
 from tundish.pipeline.run import Outcome, run
 from tundish.pipeline.verify import verify
 from tundish.stages.extract import Extract
 from tundish.stages.finetune import Finetune
-from tundish.stages.grade import Grade, opening
+from tundish.stages.grade import Grade
 from tundish.stages.identify import Identify
 from tundish.stages.ingest import Ingest
+from tundish.stages.predict import predictions, predictor
+from tundish.stages.predict_corpus import Asking, Predict, Predicted, opening
 from tundish.stages.rate import Rate
 from tundish.stages.read import Read
 from tundish.stages.teach import Teach
@@ -294,60 +298,93 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Finetune]:
     return root, toys.trained(str(folder / "labels.tsv"))
 
 
+def said(root: str, texts: list[str], folder: Path) -> list[dict[str, Any]]:
+    """What `tundish predict` says of the texts, row by row."""
+    (tuned,) = Path(root).glob("finetune-*")
+    (folder / "asked.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return list(predictions(predictor(str(tuned)), [str(folder / "asked.jsonl")]))
+
+
 def test_grades_are_those_of_the_fine_tuned_encoder(tmp_path: Path, tuned: tuple[str, Finetune]) -> None:
     root, finetune = tuned
-    (folder,) = Path(root).glob("finetune-*")
-    told = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().split("\n") if line]
-    with pa.ipc.open_file(folder / "test.arrow") as reader:
-        held = {row["id"]: row["tokens"] for row in reader.read_all().to_pylist()}
-    rows = [line.split("\t") for line in (folder.parent.parent / "labels.tsv").read_text().split("\n")[1:] if line]
-    made = [*(text for text, _ in rows), "harbour " * 3000, "東京" * 4000]
+    made = [toys.prose(n, 1 + n % 5) for n in range(12)] + ["harbour" + " harbour" * 300, "東京" * 400]
     grade = Grade(documents(tmp_path / "new", made), finetune, {"glad": 3.0, "sad": 1.0})
     outcome = run(grade, Local(), root)
     table, read = outcome.dataset.table(), outcome.datasets[grade.documents.address].table()
     assert table.column_names == ["id", "grade", "grade_glad", "grade_sad"]
-    given = dict(zip(read["text"].to_pylist(), table.to_pylist(), strict=True))
-    pieces = (folder / "vocabulary.model").read_bytes()
-    checked = 0
-    for text, _ in rows:
-        tokens = opening([text], pieces, finetune.length)[0]
-        for line in told:
-            if held[line["id"]] == tokens:
-                expected = line["probabilities"]  # of the one seed there is
-                assert given[text]["grade_glad"] == pytest.approx(expected[0], abs=1e-5)
-                assert given[text]["grade"] == pytest.approx(expected[0], abs=1e-5)
-                checked += 1
-    assert checked >= len(told) > 2
-    assert 0 <= given["東京" * 4000]["grade"] <= 1
+    given = dict(zip(map(str.strip, read["text"].to_pylist()), table.to_pylist(), strict=True))
+    for text, expected in zip(map(str.strip, made), said(root, made, tmp_path), strict=True):
+        assert given[text]["grade_glad"] == pytest.approx(expected["probabilities"]["glad"], abs=1e-5)
+        assert given[text]["grade"] == pytest.approx(expected["probabilities"]["glad"], abs=1e-5)
 
 
-def test_grades_do_not_hang_on_their_company(tuned: tuple[str, Finetune]) -> None:
-    from tundish.operators.model.grades import classifier_of, probabilities
+def test_predictions_lie_beside_the_documents(tmp_path: Path, tuned: tuple[str, Finetune]) -> None:
+    root, finetune = tuned
+    made = [toys.prose(n, 1 + n % 3) for n in range(9)]
+    read = documents(tmp_path / "new", made)
+    outcome = run(Predict(read, finetune, column="mood", every=True), Local(), root)
+    table = outcome.dataset.table()
+    assert table.column_names == ["id", "mood", "mood_probability", "mood_glad", "mood_sad"]
+    texts = outcome.datasets[read.address].table()["text"].to_pylist()
+    given = dict(zip(map(str.strip, texts), table.to_pylist(), strict=True))
+    for text, expected in zip(map(str.strip, made), said(root, made, tmp_path), strict=True):
+        assert given[text]["mood"] == expected["label"]
+        assert given[text]["mood_probability"] == pytest.approx(expected["probability"], abs=1e-5)
+        assert given[text]["mood_sad"] == pytest.approx(expected["probabilities"]["sad"], abs=1e-5)
+    assert verify(root) == []
+    raw = run(Predict(read, finetune, calibrated=False), Local(), root).dataset.table()
+    assert raw.column_names == ["id", "prediction", "prediction_probability"]
+    assert raw["prediction"].to_pylist() == table["mood"].to_pylist(), "a temperature changes no order"
+    assert raw["prediction_probability"].to_pylist() != table["mood_probability"].to_pylist()
+    with pytest.raises(ValueError, match="a name of its own"):
+        Predict(read, finetune, column="text")
 
+
+NUMBERS = np.array([[0.1, 0.9], [0.8, 0.2], [0.5, 0.5]])
+BLANK = np.array([False, False, True])
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "expected"),
+    [
+        ("regress", NUMBERS[:, :1], {"p": [0.1, 0.8, None]}),
+        ("embed", NUMBERS, {"p": [[0.1, 0.9], [0.8, 0.2], None]}),
+        ("multilabel", NUMBERS, {"p": [["b"], ["a"], None]}),
+        ("multilabel", NUMBERS * 0.1, {"p": [[], [], None]}),
+        ("classify", NUMBERS, {"p": ["b", "a", None], "p_probability": [0.9, 0.8, None]}),
+    ],
+)
+def test_each_task_has_its_column(kind: str, found: np.ndarray, expected: dict[str, Any]) -> None:
+    made = Predicted(Asking("", "", kind, ("a", "b"), 8, True), "p", False)._columns(found, BLANK)
+    assert list(made) == list(expected)
+    for name, values in expected.items():
+        for one, other in zip(made[name].to_pylist(), values, strict=True):
+            plain = other is None or isinstance(other, str) or kind == "multilabel"
+            assert one == (other if plain else pytest.approx(other))
+
+
+def test_outputs_do_not_hang_on_their_company(tuned: tuple[str, Finetune]) -> None:
     (folder,) = Path(tuned[0]).glob("finetune-*")
-    config = json.loads((folder / "config.json").read_text())
-    body = (folder / "model.safetensors").read_bytes()
-    model = classifier_of(config, body)
+    it = predictor(str(folder))
     draw = random.Random(3)
     asked = [[draw.randrange(5, 300) for _ in range(draw.choice([0, 1, 5, 40, 126, 300]))] for _ in range(60)]
-    together = probabilities(model, asked, config["specials"], budget=4000)
-    alone = np.concatenate([probabilities(model, [one], config["specials"]) for one in asked])
+    together = outputs_of(it.model, asked, it.task.specials, budget=4000)
+    alone = np.concatenate([outputs_of(it.model, [one], it.task.specials) for one in asked])
     assert np.abs(together - alone).max() < 1e-5
-    assert np.array_equal(together, probabilities(model, asked, config["specials"], budget=4000))
-    assert together.sum(1) == pytest.approx(np.ones(60))
-    assert probabilities(model, [], config["specials"]).shape == (0, 2)
-    with pytest.raises(ValueError, match="not those of the shape"):
-        classifier_of({**config, "classes": 5}, body)
+    assert np.array_equal(together, outputs_of(it.model, asked, it.task.specials, budget=4000))
+    assert outputs_of(it.model, [], it.task.specials).shape == (0, 2)
+    with pytest.raises(ValueError, match="says no one thing of a text"):
+        outputs_of(begun(it.model.encoder.shape, "tokens", 3, seed=1), asked, it.task.specials)
 
 
 def test_the_opening_of_a_text_has_the_pieces_of_the_whole(tuned: tuple[str, Finetune]) -> None:
     (folder,) = Path(tuned[0]).glob("finetune-*")
-    model = (folder / "vocabulary.model").read_bytes()
+    pieces = tokenizer.load((folder / "vocabulary.model").read_bytes())
     made = [toys.prose(1, 300), "a " * 9000, " " * 9000 + "late", "x" * 9000, "東京へ行く。" * 2000, "", None]
     made += [toys.prose(2, 300).replace(" ", " \u0301")]
-    whole = tokenizer.load(model).encode(pa.array(made, pa.large_string())).to_pylist()
+    whole = pieces.encode(pa.array(made, pa.large_string())).to_pylist()
     for length in (1, 16, 128):
-        assert opening(made, model, length) == [tokens[:length] for tokens in whole]
+        assert opening(made, pieces, length) == [tokens[:length] for tokens in whole]
 
 
 def test_grade_refuses_labels_without_worth(tmp_path: Path, tuned: tuple[str, Finetune]) -> None:

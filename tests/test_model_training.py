@@ -30,10 +30,11 @@ from tests.test_model_pretrain import (
 )
 from tundish.cluster import checkpoint
 from tundish.operators.model.family import Model
+from tundish.operators.model.heads import begun
 from tundish.operators.model.packed import packed
 from tundish.stages import hub as hub_folders
 from tundish.stages import pretrain_loop, pretrain_probe
-from tundish.stages.finetune_loop import FinetuneTask, Labelled, finetune
+from tundish.stages.hub import weights_of
 from tundish.stages.pretrain import Pretrain
 from tundish.stages.pretrain_feed import Feed, Leg
 from tundish.stages.pretrain_loop import Stopped, pretrain
@@ -411,9 +412,10 @@ def test_a_detection_is_fine_tuned_like_any_encoder(tmp_path):
     shape = replace(SHAPE, norm="post", bias=True, final_norm=False)
     task = toy(tmp_path, model=shape, generator=replace(shape, width=16, heads=1, embedding=32, ff=24), objective="rtd")
     pretrain(task, 0, 1, silent)
-    some = Labelled(tuple((5 + n % 7, 6, 7) for n in range(20)), tuple(n % 2 for n in range(20)))
-    finetune(FinetuneTask(task.out, some, some, str(tmp_path / "tuned"), seeds=(1,), epochs=1), 0, 1, silent)
-    assert json.loads((tmp_path / "tuned" / "result.json").read_text())["classes"] == 2
+    found, weights = weights_of(task.out)
+    tuned = begun(found, "sequence", 2, seed=1, weights=weights)
+    assert "detector.dense.weight" in weights
+    torch.testing.assert_close(tuned.encoder.embedding.weight, weights["embedding.weight"].float())
 
 
 def test_a_curriculum_begins_as_the_task_says(tmp_path):

@@ -21,7 +21,7 @@ READ = sample_archive.RECIPE.replace(
 )
 TRAINED = """
 encoder: {Pretrain: {shards: tokens, tokens: 3k, batch: 4, length: 64, checkpoint_every: 2}}
-labels: {Finetune: {encoder: encoder, data: DATA, seeds: [1], epochs: 1, scratch: false}}
+labels: {Finetune: {encoder: encoder, train: DATA, seeds: [1], epochs: 1, fresh: false}}
 """
 
 
@@ -113,7 +113,10 @@ def test_wrong_settings_are_refused_before_anything_runs(tmp_path: Path, texts: 
         ("Pretrain.weights={web: -1}", "give positive numbers"),
         ("Pretrain.reweigh={5: {}}", "give positive numbers"),
         ("Pretrain.reweigh={0: {web: 1}}", "say by `weights`"),
-        ("Finetune.holdout=2", "it is a share"),
+        ("Finetune.task=guess", "is no kind of fine-tuning"),
+        ("Finetune.seeds=[]", "without a seed trains nothing"),
+        ("Finetune.aids={rdop: 1}", "there is no aid 'rdop'"),
+        ("Finetune.test={train: x.tsv}", "use letters, digits"),
     ):
         with pytest.raises(ValueError, match=sentence):
             trained(tmp_path, texts, setting)

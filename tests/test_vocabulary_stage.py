@@ -284,7 +284,7 @@ def test_an_encoder_trained_with_a_tokenizer_json_is_tuned_and_grades_with_it(fo
     recipe = folder / "recipe.yaml"
     more = f"""
 encoder: {{Pretrain: {{shards: tokens, tokens: 3k, batch: 4, length: 64}}}}
-labels: {{Finetune: {{encoder: encoder, data: {TOP}/examples/sentiment.tsv, seeds: [1], epochs: 1, scratch: false}}}}
+labels: {{Finetune: {{encoder: encoder, train: {TOP}/examples/sentiment.tsv, seeds: [1], epochs: 1, fresh: false}}}}
 grades: {{Grade: {{documents: docs, classifier: labels, values: {{negative: 0, positive: 1}}}}}}
 """
     recipe.write_text(RECIPE.format(folder=folder) + more)

@@ -204,7 +204,7 @@ def recipe(short: float = 50.0) -> Tokenize:
 def trained(labels: str) -> Finetune:
     """The recipe on to a tiny encoder and its score."""
     encoder = Pretrain(recipe(), tokens=6_000, length=128, batch=8, checkpoint_every=1000)
-    return Finetune(encoder, labels, seeds=(1,), epochs=1)
+    return Finetune(encoder, labels, seeds=(1,), epochs=1, lr=1e-3)
 
 
 def small_root(folder: Path) -> str:
