@@ -3,14 +3,17 @@
     .tsv              a header, cells between tabs, no quotes; a first line with a cell of eight words is no header
     .csv              a header, quoted as RFC 4180 says
     .jsonl .ndjson    a JSON value a line, with all strings in it
-    .parquet          all strings of a row, those in lists too
+    .parquet .arrow   all strings of a row, those in lists too
+    .json             an array, or `data` of an object; of SQuAD each paragraph is a row, with all strings in it
+    .conll .conllu .bio .iob .iob2      a sentence is a row: its words, from the first column (of .conllu the second)
     .txt              a line is a row, tabs part its texts
 
 each plain, `.gz` or `.zst`. Rows are counted from 0, a header apart, blank lines too. Promises: text files end their
-lines at \\n alone; memory of one file's batch, but a CSV file is held whole. Refuses, by file and row, what cannot be
-read, a file without rows, and one that has none of the columns asked for.
+lines at \\n alone; memory of one file's batch, but a CSV, JSON or Arrow file is held whole. Refuses, by file and row,
+what cannot be read, a file without rows, and one that has none of the columns asked for.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,7 +27,8 @@ from tundish.cluster.digests import digest_once
 from tundish.operators.text.overlap import SHORTEST, Item
 from tundish.stages.read import BROKEN, split
 
-KINDS = (".tsv", ".csv", ".jsonl", ".ndjson", ".parquet", ".txt")
+CONLL = (".conll", ".conllu", ".bio", ".iob", ".iob2")
+KINDS = (".tsv", ".csv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".json", ".txt", *CONLL)
 PACKED = (".gz", ".zst")
 
 File = tuple[str, str, str]  # name, URI, digest
@@ -150,4 +154,37 @@ def _parquet(stream: Any, uri: str, columns: Sequence[str]) -> Rows:
     yield from enumerate(row for batch in batches for row in batch.to_pylist())
 
 
+def _arrow(stream: Any, uri: str, columns: Sequence[str]) -> Rows:
+    body = pa.BufferReader(b"".join(split(stream, uri)))
+    with pa.ipc.open_file(body) as reader:
+        batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        yield from enumerate(row for batch in batches for row in batch.to_pylist())
+
+
+def _json(stream: Any, uri: str, columns: Sequence[str]) -> Rows:
+    value = json.loads(b"".join(split(stream, uri)).decode("utf-8-sig"))
+    value = value.get("data", value) if isinstance(value, Mapping) else value
+    each = value if isinstance(value, list) else [value]
+    for number, one in enumerate(inner for outer in each for inner in _paragraphs(outer)):
+        yield number, one if isinstance(one, Mapping) else {"": one}
+
+
+def _paragraphs(value: Any) -> list[Any]:
+    """Of an article of SQuAD its paragraphs; of anything else itself."""
+    inner = value.get("paragraphs") if isinstance(value, Mapping) else None
+    return inner if isinstance(inner, list) else [value]
+
+
+def _conll(stream: Any, uri: str, columns: Sequence[str]) -> Rows:
+    column, row, words = int(".conllu" in uri.lower()), 0, list[str]()
+    for line in itertools.chain(_lines(stream, uri), ("",)):
+        cells = line.split("\t") if "\t" in line else line.split()
+        if line.strip() and len(cells) > column and not (line.startswith("#") and len(cells) != 2):
+            words.append(cells[column])
+        elif words and not line.strip():
+            yield row, {"words": " ".join(words)}
+            row, words = row + 1, []
+
+
 READERS = {".tsv": _tsv, ".csv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet, ".txt": _txt}
+READERS |= {".arrow": _arrow, ".json": _json, **dict.fromkeys(CONLL, _conll)}

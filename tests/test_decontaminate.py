@@ -152,10 +152,23 @@ def parquet() -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def arrow() -> bytes:
+    sink, table = pa.BufferOutputStream(), pa.Table.from_pylist(ROWS)
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def array() -> bytes:
+    return json.dumps({"version": "1", "data": ROWS}).encode()
+
+
+FORMS = [(".tsv", tsv), (".csv", quoted), (".jsonl", lines), (".txt", text), (".parquet", parquet)]
+FORMS += [(".arrow", arrow), (".json", array)]
+
+
 @pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
-@pytest.mark.parametrize(
-    ("ending", "body"), [(".tsv", tsv), (".csv", quoted), (".jsonl", lines), (".txt", text), (".parquet", parquet)]
-)
+@pytest.mark.parametrize(("ending", "body"), FORMS)
 def test_every_layout_gives_the_same_rows(tmp_path: Path, ending: str, body: Callable[[], bytes], packed: str) -> None:
     pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[packed]
     path = tmp_path / f"set{ending}{packed}"
@@ -174,6 +187,21 @@ def test_nested_strings_are_texts_of_their_row(tmp_path: Path) -> None:
     path.write_text("\n" + "\n\n".join(map(json.dumps, rows)) + '\n{"q": "\\ud800x"}')
     (file,) = files_of((str(path),), "here")
     assert list(items(file)) == [(1, ["one", "two", "three"]), (3, ["four"]), (5, ["five"]), (7, []), (8, ["?x"])]
+
+
+def test_paragraphs_and_sentences_are_rows(tmp_path: Path) -> None:
+    question = {"question": "who?", "id": "7", "answers": [{"text": "me", "answer_start": 0}]}
+    article = {
+        "title": "One",
+        "paragraphs": [{"context": "me too", "qas": [question]}, {"context": "alone", "qas": []}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps({"data": [article]}))
+    (tmp_path / "b.conll").write_text("# id = 7 of 9\nThe\tO\nheron\tB-X\n\n\n#tag\tO\nsings\tO")
+    (tmp_path / "c.conllu").write_text("# text = a\n1\tHe\the\n2\tflew\tfly\n\n")
+    squad, words, trees = files_of((str(tmp_path),), "here")
+    assert list(items(squad)) == [(0, ["me too", "who?", "7", "me"]), (1, ["alone"])]
+    assert list(items(words)) == [(0, ["The heron"]), (1, ["#tag sings"])]
+    assert list(items(trees)) == [(0, ["He flew"])]
 
 
 def test_a_first_line_of_many_words_is_no_header(tmp_path: Path) -> None:
@@ -202,6 +230,10 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
         ("a.csv", b'a,b\n1,2,3\n', "Expected 2 columns, got 3"),
         ("a.parquet", b"PAR1 not", "cannot be read at its start"),
         ("a.tsv.gz", b"text", "Not a gzipped file"),
+        ("a.arrow", b"ARROW1 not", "cannot be read at its start"),
+        ("a.json", b'{"data": [', "cannot be read at its start"),
+        ("a.json", b"[]", "has no rows"),
+        ("a.conll", b"\n\n", "has no rows"),
         ("a.txt", b"\n", "has no rows"),
         ("a.pdf", b"", "names no .tsv"),
     ],
