@@ -2,16 +2,20 @@
 
 Where a set has no test with labels, its dev part is the test here, and dev is cut from train; of SQuAD, whole articles
 are the test. Of train so many examples are taken, every class in its share, after texts that a test has too have left.
+SciTLDR is told by its sentences: which of an abstract is the summary? The likeliest one is taken, and held against what
+people wrote by ROUGE-1, the best of several; its majority is the abstract's first sentence.
 """
 
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from curves_corpora import DATA
+from curves_corpora import DATA, unpacked
 
+from tundish.operators.text import rouge
 from tundish.stages.examples import Examples, read
 from tundish.stages.examples_checks import without
 from tundish.stages.examples_splits import order, split
@@ -65,11 +69,17 @@ TASKS: dict[str, Set] = {
     "wnut17": Set("tag", {part: f"ner/WNUT17/{file}" for part, file in WNUT.items()}),
     "wikigold": Set("tag", {"train": "ner/wikigold/wikigold.conll.txt.zst"}),
     "squad": Set("answer", {"train": "qa-squad/squad-dev-1.1.json.zst"}),
+    "scitldr": Set(
+        "classify", {part: f"summ-scitldr/{part}.jsonl.zst" for part in ("train", "dev", "test")}, {}, "rouge_1"
+    ),
 }
+PAPERS = {"train": 2000, "dev": 60, "test": 300}
 
 
 def parts_of(name: str, most: int) -> dict[str, Examples]:
     """Train, dev and test of a task."""
+    if name == "scitldr":
+        return sentences(most)
     one = TASKS[name]
     names: tuple[str, ...] = ()
     found: dict[str, Examples] = {}
@@ -90,7 +100,49 @@ def parts_of(name: str, most: int) -> dict[str, Examples]:
     return {"train": train.take(order(train)[:most]), "dev": dev, "test": test}
 
 
-def baseline(found: Mapping[str, Examples]) -> dict[str, float] | None:
+def papers(part: str) -> list[dict[str, Any]]:
+    lines = unpacked(DATA / "summ-scitldr" / f"{part}.jsonl.zst").decode().split("\n")
+    found = [json.loads(line) for line in lines if line][: PAPERS[part]]
+    for paper in found:  # some sentences are blank
+        told = [at for at, text in enumerate(paper["source"]) if text.strip()]
+        paper |= {name: [paper[name][at] for at in told] for name in ("source", "source_labels", "rouge_scores")}
+    return found
+
+
+def sentences(most: int) -> dict[str, Examples]:
+    """Each sentence of the abstracts with the paper's title; the label says whether it is the best summary."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for part in PAPERS:
+            rows = [
+                {"text": text, "second": paper["title"], "label": str(label)}
+                for paper in papers(part)
+                for text, label in zip(paper["source"], paper["source_labels"], strict=True)
+            ]
+            file = Path(folder) / f"{part}.jsonl"
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            found[part] = read("classify", str(file), {"second": "second"}, names=("0", "1"))
+    train, _ = without(found["train"], found["dev"], found["test"])
+    return found | {"train": train.take(order(train)[:most])}
+
+
+def summarised(likely: np.ndarray) -> dict[str, float]:
+    """ROUGE-1 of the likeliest sentence (n,) of each abstract of the test, n sentences in all."""
+    at, scores = 0, []
+    for paper in papers("test"):
+        own = likely[at : at + len(paper["source"])]
+        guess, at = paper["source"][int(own.argmax())], at + len(own)
+        scores.append(rouge.best(paper["target"], guess, ("1",))["1"].f1)
+    assert at == len(likely), "every sentence of the test is asked"
+    return {"rouge_1": float(np.mean(scores))}
+
+
+def lead() -> dict[str, float]:
+    """The first sentence of each abstract."""
+    return summarised(np.concatenate([-np.arange(len(paper["source"]), dtype=float) for paper in papers("test")]))
+
+
+def baseline(name: str, found: Mapping[str, Examples]) -> dict[str, float] | None:
     """A fastText classifier (word pairs, 25 epochs, one thread) on the same examples; None where there are no classes
     of whole texts."""
     train, test = found["train"], found["test"]
@@ -105,6 +157,9 @@ def baseline(found: Mapping[str, Examples]) -> dict[str, float] | None:
         model = fasttext.train_supervised(
             str(file), wordNgrams=2, epoch=25, lr=0.5, dim=50, minCount=1, bucket=200_000, thread=1, seed=1, verbose=0
         )
+    if name == "scitldr":
+        each = [dict(zip(*model.predict(text, k=2), strict=True)).get("__label__1", 0.0) for text in _texts(test)]
+        return summarised(np.array(each))
     said = [int(model.predict(text)[0][0].removeprefix("__label__")) for text in _texts(test)]
     return of_classes(np.array(_labels(test)), np.array(said), len(train.names))
 
