@@ -105,7 +105,7 @@ def papers(part: str) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in lines if line][: PAPERS[part]]
     for paper in found:  # some sentences are blank
         told = [at for at, text in enumerate(paper["source"]) if text.strip()]
-        paper |= {name: [paper[name][at] for at in told] for name in ("source", "source_labels", "rouge_scores")}
+        paper |= {name: [paper[name][at] for at in told] for name in ("source", "source_labels")}
     return found
 
 
