@@ -69,6 +69,17 @@ def over_seeds(scores: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean, mean - float(reach), mean + float(reach))
 
 
+def over_splits(scores: Sequence[float], ratio: float, level: float = 0.95) -> Interval:
+    """Mean over random splits of the same examples, tests of `ratio` times the size of train. They share examples, so
+    Student's interval by itself is too narrow: the variance of the mean is (1/splits + ratio) that of the scores
+    (Nadeau and Bengio 2003, the corrected resampled t)."""
+    plain = over_seeds(scores, level)
+    if not ratio > 0:
+        raise ValueError(f"the ratio of test to train is {ratio}; it is above 0")
+    reach = (plain.value - plain.low) * math.sqrt(1 + ratio * len(scores))
+    return Interval(plain.value, plain.value - reach, plain.value + reach)
+
+
 def student(share: float, freedom: int) -> float:
     """Quantile of Student's t with whole degrees of freedom: bisection of the finite sums of Abramowitz and Stegun
     26.7.3 and 26.7.4, to about 1e-12."""
@@ -121,6 +132,64 @@ def paired(
     )
     value = float(measure(truth, second) - measure(truth, first))
     return Difference(value, *_percentiles(values, level), float((values * np.sign(value) <= 0).mean()))
+
+
+def between(
+    measure: Measure,
+    first: Any,
+    second: Any,
+    *,
+    seed: int,
+    samples: int = 1000,
+    level: float = 0.95,
+    together: bool = True,
+) -> Difference:
+    """How much better the runs of `second` are than those of `first`, on rows and runs drawn anew at once (the
+    multi-bootstrap of Sellam et al. 2022): true of other examples and of other seeds.
+
+    first, second (runs, n, ...): what the score of a run is counted from, example by example; `measure` of (n, ...).
+    `together`: the runs of both are paired (they share a seed), and are drawn as pairs. Of few runs the spread is
+    drawn too small, by 1 / runs of its variance; `over_seeds` of their differences is no such.
+    """
+    one, other = np.asarray(first), np.asarray(second)
+    comparable(one[0], other[0], "examples", "examples")
+    if together:
+        comparable(one, other, "runs", "runs")
+    draw, rows = np.random.default_rng([seed, 1]), _draws(one.shape[1], samples, seed)
+    values = []
+    for some in rows:
+        mine = draw.integers(0, len(one), len(one))
+        theirs = mine if together else draw.integers(0, len(other), len(other))
+        values.append(_mean(measure, other, theirs, some) - _mean(measure, one, mine, some))
+    whole = slice(None)
+    value = _mean(measure, other, range(len(other)), whole) - _mean(measure, one, range(len(one)), whole)
+    return Difference(value, *_percentiles(values, level), float((np.array(values) * np.sign(value) <= 0).mean()))
+
+
+def exchanged(measure: Measure, first: Any, second: Any, *, seed: int, samples: int = 1000) -> float:
+    """Chance of a difference at least as large, either way, were the two systems one: those in which each example is
+    exchanged between them with chance 1/2, in all runs at once (approximate randomisation: Noreen 1989, Yeh 2000), the
+    difference itself among them. first, second (runs, n, ...) as in `between`."""
+    one, other = np.asarray(first), np.asarray(second)
+    comparable(one, other, "runs", "runs")
+    comparable(one[0], other[0], "examples", "examples")
+    if samples < 1:
+        raise ValueError(f"{samples} resamples give no chance; draw at least one, better a thousand")
+    draw, runs, whole = np.random.default_rng(seed), range(len(one)), slice(None)
+
+    def apart(swapped: np.ndarray) -> float:
+        swap = swapped.reshape(1, -1, *[1] * (one.ndim - 2))
+        a, b = np.where(swap, other, one), np.where(swap, one, other)
+        return abs(_mean(measure, b, runs, whole) - _mean(measure, a, runs, whole))
+
+    least = apart(np.zeros(one.shape[1], bool)) - 1e-12  # sums in another order are no smaller difference
+    return (1 + sum(apart(draw.random(one.shape[1]) < 0.5) >= least for _ in range(samples))) / (1 + samples)
+
+
+def _mean(measure: Measure, runs: np.ndarray, some: Any, rows: Any) -> float:
+    """Of the runs of these numbers, each scored once however often it was drawn."""
+    numbers, times = np.unique(some, return_counts=True)
+    return float(np.average([measure(runs[number][rows]) for number in numbers], weights=times))
 
 
 def wilson(right: int, total: int, level: float = 0.95) -> Interval:

@@ -27,7 +27,7 @@ from tundish.operators.model.layers import Linear
 
 PARTS = {"qkv": "qkv", "kv": "kv"}  # layers that are several: the letter of each part, in order
 INITS = ("kaiming", "normal")
-HEAD = ("dense.", "chooser.")  # how names of the head of a `heads.Tuned` begin
+HEAD = ("dense.", "norm.", "chooser.")  # how names of the head of a `heads.Tuned` begin
 NAMES = ("lora_a", "lora_b")
 
 

@@ -103,9 +103,9 @@ def packed(
     )
 
 
-def there(array: Any, device: torch.device) -> Tensor:
+def there(array: Any, device: torch.device | str) -> Tensor:
     """An array of the host on a device. The host goes on at once: what is copied to a GPU lies in pinned memory."""
-    found = torch.as_tensor(array)
+    found, device = torch.as_tensor(array), torch.device(device)
     return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found.to(device)
 
 

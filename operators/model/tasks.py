@@ -2,6 +2,7 @@
 
     tasks = Tasks((392_702, 8_551, 2_490), how="annealed", epochs=3, steps=4000)
     task, turn = tasks.at(step)               the task, and how often it has come before
+    tasks.led(epoch, turns)                   the tasks of an epoch of the first one, which comes so often in it
 
     proportional   by size; with `limit` none counts for more than so many examples (Raffel et al. 2020, 3.5.2)
     root           by the root of the size
@@ -69,6 +70,15 @@ class Tasks:
             raise ValueError(f"step {step} is beyond {self.epochs} epochs of {self.steps} steps; give more epochs")
         task, turn = (int(each[0]) for each in _mixture(self, epoch).split(np.array([place])))
         return task, turn + _before(self, epoch)[task]
+
+    def led(self, epoch: int, turns: int) -> np.ndarray:
+        """The tasks (n,) of the steps of an epoch in which the first comes `turns` times, and last: its own epoch. The
+        others come between as often as their shares ask, give or take four; `steps` says nothing here."""
+        if turns < 1:
+            raise ValueError(f"an epoch in which the first task comes {turns} times has no end; give at least 1")
+        mixture, before = _mixture(self, epoch), (epoch + 1) * turns  # not 0: an even word begins within a gap
+        ends = mixture.place(0, np.array([before - 1, before + turns - 1]))
+        return mixture.split(np.arange(ends[0] + 1, ends[1] + 1))[0]
 
     def counts(self) -> Sequence[int]:
         """How often each task comes in all."""
