@@ -4,7 +4,9 @@
     file    where the row lies, by its name, and `row`: its number there (from 1; no header; a sentence of CoNLL is one)
     classify, multilabel, regress   text, second; label (int64), labels (list<int64>), value (float64)
     tag     words, tags: lists        answer  context, question, answers, starts (in characters), key, title
-    write   source, targets: a list   embed   text, second, negative, score
+    write   source, lead, targets: a list              embed   text, second, negative, score
+
+`lead` is the first sentence of a source: of a list its first text.
 
 What `stages/examples_rows` says is asked of the values. Labels are numbers into `names`, which are sorted, whole
 numbers by their size, tags with O first and of each type B before I; a test part is read with the names of train.
@@ -47,7 +49,7 @@ SCHEMAS = {
             ("title", TEXT),
         ]
     ),
-    "write": pa.schema([*PLACE, ("source", TEXT), ("targets", pa.list_(TEXT))]),
+    "write": pa.schema([*PLACE, ("source", TEXT), ("lead", TEXT), ("targets", pa.list_(TEXT))]),
     "embed": pa.schema([*PLACE, *PAIR, ("negative", TEXT), ("score", pa.float64())]),
 }
 NAMED = {"classify": "label", "multilabel": "labels", "tag": "tags"}  # kinds with classes, and the column of them
@@ -181,6 +183,8 @@ def _roles(kind: str, columns: Mapping[str, Any], labelled: bool) -> tuple[dict[
             hint = f"did you mean {near!r}?" if near else f"give some of {', '.join(dict.fromkeys(known))}"
             raise ValueError(f"{kind} has no {role!r}; {hint}")
     asked: dict[str, Any] = {**DEFAULTS[kind], **columns}
+    if kind == "write" and len({"text", "source"} & columns.keys()) == 1:
+        asked.pop("source" if "text" in columns else "text")
     if not labelled:
         asked = {role: column for role, column in asked.items() if role not in TRUTH and role not in ("start", "score")}
     needed = [role for role in asked if role not in OPTIONAL[kind] or role in columns]

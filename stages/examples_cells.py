@@ -91,7 +91,8 @@ def cells(
 ) -> Iterator[Found]:
     quoted = form == "csv" if layout.quoted is None else layout.quoted
     between = layout.delimiter or ("," if form == "csv" else "\t")
-    headed = any(isinstance(columns[role], str) for role in needed) if layout.header is None else layout.header
+    named = any(isinstance(columns[role], str) for role in needed or columns)
+    headed = named if layout.header is None else layout.header
     texts = lined(stream, pack, uri, layout)
     found = _quoted(texts, between, uri) if quoted else _split(texts, between)
     places: dict[str, int] = {}

@@ -18,6 +18,7 @@ from tundish.stages.examples import IDENTITY, NAMED, Examples, key_of, read
 from tundish.stages.examples_tags import entities, ordered
 
 TRAIN = "train"
+BESIDE = ("title", "lead")  # texts that are not what is learned from
 QUANTILES = {"least": 0.0, "p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "most": 1.0}
 
 
@@ -220,6 +221,6 @@ def _characters(one: Examples) -> dict[str, dict[str, float]]:
         column = one.table[name]
         if name == "words":
             found[name] = lengths([len(" ".join(words)) for words in column.to_pylist()])
-        elif pa.types.is_large_string(column.type) and name != "title" and column.null_count < len(column):
+        elif pa.types.is_large_string(column.type) and name not in BESIDE and column.null_count < len(column):
             found[name] = lengths(pc.utf8_length(column.drop_null()).to_numpy())
     return found

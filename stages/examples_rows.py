@@ -5,7 +5,7 @@
     regress      text, second, value            a finite number
     tag          words, tags                    as many tags as words
     answer       context, question, answers, start (and key, title)     starts count characters (code points)
-    write        source, target                 a list of targets is several of them, a list of source is joined
+    write        text (or source), target       a list of targets is several of them, a list of text is joined
     embed        text, second, negative, score  a negative is not to belong to the text
 
 Promises: a value is taken or is a `Fault` that names the row, the value and what to do; labels stay as they are
@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tundish.operators.text.lead import lead
 from tundish.stages.examples_cells import Column, Fault, nearest
 
 KINDS = ("classify", "multilabel", "regress", "tag", "answer", "write", "embed")
@@ -34,7 +35,7 @@ DEFAULTS: dict[str, dict[str, Column]] = {
         "key": "id",
         "title": "title",
     },
-    "write": {"source": "source", "target": "target"},
+    "write": {"text": "text", "source": "source", "target": "target"},
     "embed": {"text": "text", "second": "second"},
 }
 OPTIONAL = {
@@ -43,7 +44,7 @@ OPTIONAL = {
     "regress": ("second",),
     "tag": (),
     "answer": ("start", "key", "title"),
-    "write": (),
+    "write": ("text", "source"),  # two names of one: the one that is told, else the one that is there
     "embed": ("negative", "score"),
 }
 TRUTH = {"label": "classify", "labels": "multilabel", "value": "regress", "tags": "tag", "answers": "answer"}
@@ -266,13 +267,18 @@ def _placed(context: str, text: str, start: int | None, where: str, seen: Seen) 
 
 
 def _written(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    source = text_in(row.get("source"), "source", where)
+    role = next((name for name in ("text", "source") if name in row), None)
+    if role is None:
+        raise Fault("no_text", f"{where} has neither a text nor a source; name its column, such as text=abstract")
+    source = text_in(row[role], role, where)
+    sentences = [one for one in row[role] if one.strip()] if isinstance(row[role], list) else []
+    made = {"source": source, "lead": sentences[0].strip() if sentences else lead(source)}
     if "target" not in row:
-        return {"source": source, "targets": None}
+        return {**made, "targets": None}
     targets = row["target"] if isinstance(row["target"], list) else [row["target"]]
     if not targets:
         raise Fault("empty", f"{where} has no target; fill it in, or take the row out")
-    return {"source": source, "targets": [text_in(one, "target", where) for one in targets]}
+    return {**made, "targets": [text_in(one, "target", where) for one in targets]}
 
 
 def _paired(row: Mapping[str, Any], where: str) -> dict[str, Any]:

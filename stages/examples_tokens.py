@@ -3,7 +3,8 @@
     all        tokens: large_list<int64>, without [CLS] and [SEP]; id, file, row (of stages/examples)
     classify, multilabel, regress   second (where the second text begins, null for one); label, labels, value
     embed      second; negative: ids of a text that does not belong; score
-    write      target: ids
+    write      target: ids; lead: the first sentence of the source; references: all targets as texts; cut_tokens,
+               cut_target: pieces that source and target lost
     tag        labels (-100 but at the first piece of a word that is predicted here), firsts (these places), words (the
                number of each in its sentence), window
     answer     second (where the context begins), start, end (pieces of `tokens`, both inside; -1 where the window holds
@@ -40,7 +41,17 @@ SCHEMAS = {
     "multilabel": pa.schema([*ONE, ("labels", IDS), *WHERE]),
     "regress": pa.schema([*ONE, ("value", pa.float64()), *WHERE]),
     "embed": pa.schema([*ONE, ("negative", IDS), ("score", pa.float64()), *WHERE]),
-    "write": pa.schema([("tokens", IDS), ("target", IDS), *WHERE]),
+    "write": pa.schema(
+        [
+            ("tokens", IDS),
+            ("target", IDS),
+            ("lead", pa.large_string()),
+            ("references", pa.large_list(pa.large_string())),
+            ("cut_tokens", pa.int64()),
+            ("cut_target", pa.int64()),
+            *WHERE,
+        ]
+    ),
     "tag": pa.schema(
         [("tokens", IDS), ("labels", IDS), ("firsts", IDS), ("words", IDS), ("window", pa.int64()), *WHERE]
     ),
@@ -187,7 +198,15 @@ def _written(examples: Examples, pieces: Tokenizer, length: int | None) -> tuple
     told = _measured(source.sizes, length) | {"target": _measured(target.sizes, length)}
     told |= _lost(source, kept[0], "source") | _lost(target, kept[1], "target")
     none = np.array([one is None for one in targets.to_pylist()])
-    return _where(examples) | {"tokens": kept[0].array(), "target": kept[1].array(none)}, told
+    columns = _where(examples) | {"tokens": kept[0].array(), "target": kept[1].array(none)}
+    columns |= {"lead": _whole(examples.table["lead"]), "references": _whole(examples.table["targets"])}
+    columns |= {"cut_tokens": source.sizes - kept[0].sizes, "cut_target": target.sizes - kept[1].sizes}
+    return columns, told
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    found = column.combine_chunks()
+    return pa.concat_arrays(found.chunks) if isinstance(found, pa.ChunkedArray) else found
 
 
 def _shortened(flat: Flat, length: int | None) -> Flat:

@@ -41,7 +41,7 @@ def exported(
         )
     ids = {name: pieces.specials.get(token) for name, token in SETTINGS.items()}
     besides = {**besides, **{name: number for name, number in ids.items() if besides.get(name) is None}}
-    words = _tokenizer(vocabulary, to, shape)
+    words = tokenizer_files(vocabulary, to, shape)
     store.write(store.join(to, CARD), card.encode())
     config = hub.write(to, shape, tensors, architecture=architecture, precision=precision, besides=besides)
     _same(to, tensors, precision)
@@ -53,7 +53,7 @@ def exported(
         "parameters": count,
         "precision": precision,
         "files": {name: store.size(store.join(to, name)) for name in files},
-        "doubts": list(_doubts(vocabulary)),
+        "doubts": list(doubts_of(vocabulary)),
     }
 
 
@@ -68,14 +68,14 @@ def _given(model: str, *, generator: bool) -> tuple[Shape, Mapping[str, Tensor],
     return *beside, "", {}
 
 
-def _doubts(vocabulary: bytes) -> tuple[str, ...]:
+def doubts_of(vocabulary: bytes) -> tuple[str, ...]:
     """Why a text may get other ids by the tokenizer.json than by the vocabulary it was made from; empty: it cannot."""
     from tundish.operators.text import tokenizer_doubts
 
     return tuple(tokenizer_doubts.doubts(vocabulary)) if tokenizer.load(vocabulary).file == tokenizer.MODEL else ()
 
 
-def _tokenizer(vocabulary: bytes, to: str, shape: Shape) -> list[str]:
+def tokenizer_files(vocabulary: bytes, to: str, shape: Shape) -> list[str]:
     """Write the tokenizer and what `AutoTokenizer` asks beside it; the names of the files."""
     pieces = tokenizer.load(vocabulary)
     body = vocabulary

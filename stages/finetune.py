@@ -31,7 +31,7 @@ class Finetune(Stage):
     test a fifth (`docs/finetune.md`). `task`: classify, multilabel, regress, tag, answer or embed. `columns`: role ->
     column. `lr`: 0 is by the model's size. `length`: tokens of a text; 0: what the model reads. `fresh`: the same from
     fresh weights, to see what pretraining was worth. `sizes`: also on so many examples. `apart`: texts of the tests
-    leave train. `aids`: for small data, by name."""
+    leave train. `aids`: for small data, by name. `slices`: columns by whose values scores are told apart."""
 
     version: ClassVar[int] = 2
     makes: ClassVar[tuple[str, ...]] = ("classifier",)
@@ -53,6 +53,7 @@ class Finetune(Stage):
     pooling: str = ""
     apart: bool = False
     aids: Mapping[str, str | float] = field(default_factory=dict)
+    slices: tuple[str, ...] = ()
 
     def check(self) -> None:
         if not self.train:
@@ -79,6 +80,7 @@ class Finetune(Stage):
         return [{"file": basename(path), "digest": digest_once(path)} for path in each]
 
     def run(self, cluster: Cluster, inputs: Mapping[str, Dataset], out: Place) -> Dataset:
+        from tundish.stages.finetune_beside import keep
         from tundish.stages.finetune_files import prepared  # torch comes in here
         from tundish.stages.finetune_runs import tune
 
@@ -91,6 +93,7 @@ class Finetune(Stage):
             encoder.uri, self.task, self.files, folder, columns=self.columns, length=self.length, apart=self.apart,
             **self._options(),
         )  # fmt: skip
+        keep(task, self.files, self.columns, by=self.slices)
         cluster.gang("Finetune", partial(tune, task), size=out.settings.trainers, least=out.settings.least)
         return seal_files(out, (*FILES, vocabulary), inputs)
 

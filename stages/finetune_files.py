@@ -14,6 +14,7 @@ from typing import Any
 
 from tundish.cluster import store
 from tundish.cluster.digests import digest_once
+from tundish.operators.model import writer
 from tundish.operators.text import tokenizer
 from tundish.stages import examples_checks, examples_splits, hub
 from tundish.stages.examples import Examples
@@ -58,14 +59,16 @@ def laid(
     """The same of parts that were read and split already: train in the order in which samples of it are taken."""
     body = vocabulary_in(model)
     pieces = tokenizer.load(body)
-    reads = hub.read(model, partial=True, outlined=True).shape.length
+    kind, shape = found[TRAIN].kind, hub.read(model, partial=True, outlined=True).shape
+    if kind == "write":
+        writer.check(shape)  # before anything is laid
+    reads = shape.length
     if length > reads:
         raise ValueError(f"length is {length}, and the model reads {reads} tokens; give at most as many")
     tokens = {name: tokens_of(one, pieces, length or reads) for name, one in found.items()}
     for name, one in tokens.items():
         save(store.join(out, f"{name}.arrow"), one)
     store.write(store.join(out, pieces.file), body)
-    kind = found[TRAIN].kind
     task = TuneTask(
         model=model,
         kind=kind,

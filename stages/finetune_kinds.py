@@ -5,6 +5,7 @@
     tag                    logits (W, C)      of all predicted words, one behind the other; span F1 as seqeval has it
     answer                 scores (T, 2)      of all tokens, one behind the other; exact match and F1 as SQuAD has it
     embed                  vectors (n, 2, D)  how often a text finds what belongs to it first, the mean of 1 / rank
+    write                  what is written    see stages/finetune_write
 
 Promises: scores are functions of what was asked, so that they can be worked out again from a sealed run.
 """
@@ -28,18 +29,28 @@ from tundish.operators.model.head_losses import (
     span_loss,
 )
 from tundish.operators.model.mixout import call
+from tundish.operators.model.shape import Shape
+from tundish.operators.model.writer import Writer
 from tundish.operators.text import answers as squad
 from tundish.operators.text import spans
+from tundish.stages import finetune_write
 from tundish.stages.finetune_rows import Batch, Rows, flattened
 from tundish.stages.finetune_task import TuneTask
 
-SMOOTH = {"classify": "classes", "tag": "classes", "multilabel": "labels", "regress": "numbers"}
+SMOOTH = {"classify": "classes", "tag": "classes", "multilabel": "labels", "regress": "numbers", "write": "classes"}
 Scores = dict[str, float]
 
 
 def outputs(model: nn.Module, batch: Batch, weights: Mapping[str, Tensor], **more: Any) -> Tensor:
     """What the model gives for a batch, with these weights in the place of its own."""
+    if isinstance(model, Writer):
+        return finetune_write.outputs(model, batch, weights, **more)
     return call(model, weights, batch.tokens, batch.packed, batch.types, **more)  # type: ignore[no-any-return]
+
+
+def readied(task: TuneTask, rows: Rows, shape: Shape) -> Rows:
+    """The rows as a model of this shape reads them."""
+    return finetune_write.fitted(rows, shape, task.writing.longest) if task.kind == "write" else rows
 
 
 def loss_of(task: TuneTask, found: Tensor, batch: Batch, weights: Tensor | None) -> Summed:
@@ -51,7 +62,7 @@ def loss_of(task: TuneTask, found: Tensor, batch: Batch, weights: Tensor | None)
         unwanted = found[2 * count :] if len(found) > 2 * count else None
         return contrast_loss(found[:count], found[count : 2 * count], unwanted, temperature=task.temperature)
     assert target is not None
-    if task.kind in ("classify", "tag"):
+    if task.kind in ("classify", "tag", "write"):
         return class_loss(found, target, weights=weights, smoothing=task.aids.smoothing)
     if task.kind == "multilabel":
         return labels_loss(found, target, weights=weights)
@@ -63,7 +74,7 @@ def loss_of(task: TuneTask, found: Tensor, batch: Batch, weights: Tensor | None)
 
 def counted(task: TuneTask, batch: Batch) -> Tensor | None:
     """Which rows of outputs count, where not all do."""
-    return batch.target != IGNORED if task.kind == "tag" and batch.target is not None else None
+    return batch.target != IGNORED if task.kind in ("tag", "write") and batch.target is not None else None
 
 
 @torch.no_grad()
@@ -71,6 +82,8 @@ def asked(
     task: TuneTask, model: nn.Module, rows: Rows, device: torch.device, dtype: torch.dtype
 ) -> dict[str, np.ndarray]:
     """What the model says of every row, as arrays that can be sealed. Rows of like length go through together."""
+    if isinstance(model, Writer):
+        return finetune_write.asked(task, model, rows, device, dtype)
     model.eval()
     size = 4 * (task.at_once or task.batch)
     order = np.argsort(np.diff(rows.tokens[1]), kind="stable")
@@ -99,6 +112,8 @@ def asked(
 
 def scored(task: TuneTask, rows: Rows, said: Mapping[str, np.ndarray], truth: Any = None) -> Scores:
     """Measures of what was asked of these rows; `truth`: of questions, their answers and contexts."""
+    if task.kind == "write":
+        return finetune_write.scored(task, rows, said)
     logits = np.asarray(said["logits"], np.float64)
     if task.kind == "classify":
         return of_classes(rows.targets, logits.argmax(1), rows.classes)
@@ -219,7 +234,10 @@ def of_pairs(vectors: np.ndarray) -> Scores:
 
 
 def majority(task: TuneTask, train: Rows, test: Rows, truth: Any = None) -> Scores | None:
-    """What saying the most frequent class, no label, the mean, no span or nothing would score; None for embeddings."""
+    """What saying the most frequent class, no label, the mean, no span, nothing or the first sentence would score; None
+    for embeddings."""
+    if task.kind == "write":
+        return finetune_write.lead(test)
     if task.kind == "classify":
         common = int(np.bincount(_labelled(train.targets)).argmax())
         return of_classes(test.targets, np.full(len(test), common), test.classes)

@@ -6,10 +6,13 @@
     failed       share of runs at or below the majority, or whose loss was no number (Mosbach et al. 2021)
     calibration  of classes: log loss, Brier, expected calibration error before and after temperature scaling, whose
                  temperature is fitted on dev, never on what it is judged on; reliability before and after
-    confusion, classes, hardest      of the first tested part, all seeds together
-    curve        scores by the number of examples, and the online code length where the kind has classes
+    classes      precision, recall, F1 of each, and who is taken for whom; of the first tested part, all seeds together
+    slices       of each tested part, where the score falls short (stages/finetune_slices)
+    hardest, suspects      of the first tested part, with texts (stages/finetune_hardest)
+    curve        scores by the number of examples
+    runs         of every run its loss by epoch, its score on dev by epoch where it was asked, and why it failed
 
-Promises: a function of sealed runs. Costs milliseconds and the bootstrap.
+Promises: a function of sealed runs and of what lies beside the parts. Costs milliseconds and the bootstraps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,19 +21,20 @@ from typing import Any
 import numpy as np
 
 from tundish.operators.model import calibration, certainty, measures
+from tundish.stages.finetune_beside import kept, tested
+from tundish.stages.finetune_hardest import hardest, suspects
 from tundish.stages.finetune_kinds import majority
 from tundish.stages.finetune_rows import Rows
+from tundish.stages.finetune_slices import sliced
 from tundish.stages.finetune_task import MEASURES, Run, TuneTask
 
 Said = dict[str, dict[str, np.ndarray]]
 Found = Callable[[Run], tuple[dict[str, Any], Said]]
-HARDEST = 20
 ROUND = 6
 
 
 def result_of(task: TuneTask, parts: Mapping[str, Rows], found: Found) -> dict[str, Any]:
-    tested = [name for name in parts if name not in ("train", "dev")] or [name for name in parts if name != "train"]
-    runs = {run: found(run) for run in task.runs}
+    runs, asked = {run: found(run) for run in task.runs}, tested(parts)
     whole = [run for run in task.runs if not run.size]
     told: dict[str, Any] = {
         "task": task.kind,
@@ -41,17 +45,42 @@ def result_of(task: TuneTask, parts: Mapping[str, Rows], found: Found) -> dict[s
         "epochs": task.epochs,
         "batch": task.batch,
         "rate": runs[whole[0]][0]["rate"],
-        "tested": tested,
+        "tested": asked,
         "parts": {name: _part(task, name, parts, runs, whole) for name in parts if name != "train"},
+        "runs": [_run(run, runs[run][0]) for run in task.runs],
     }
-    if task.kind in ("classify", "multilabel") and tested:
-        first, ours = tested[0], [run for run in whole if run.pretrained and not runs[run][0]["failed"]]
-        if ours:
-            told["calibration"] = {name: _calibrated(name, parts, runs, ours) for name in tested}
-            told["classes"] = _classes(task, parts[first], [runs[run][1][first]["logits"] for run in ours])
-            told["hardest"] = _hardest(parts[first], [runs[run][1][first]["logits"] for run in ours])
-    if task.sizes and tested:
-        told["curve"] = _curve(task, parts, runs, tested[0])
+    ours = [run for run in whole if run.pretrained and not runs[run][0]["failed"]]
+    if asked and ours:
+        told |= _examined(task, parts, runs, ours, asked)
+    if task.sizes and asked:
+        told["curve"] = _curve(task, parts, runs, asked[0])
+    return told
+
+
+def _run(run: Run, told: Mapping[str, Any]) -> dict[str, Any]:
+    """What curves are drawn of; a loss that is no number is null."""
+    losses = [each if np.isfinite(each) else None for each in told["losses"]]
+    scores = {name: each for name, each in told.get("scores", {}).items() if name != "train"}
+    about = {"name": run.name, **run._asdict(), "failed": told["failed"]}
+    return about | {"losses": losses, "dev": told["dev"], "scores": scores}
+
+
+def _examined(
+    task: TuneTask, parts: Mapping[str, Rows], runs: Mapping[Run, Any], ours: Sequence[Run], asked: Sequence[str]
+) -> dict[str, Any]:
+    """What the sealed answers of the pretrained runs tell beyond scores."""
+    first, told = asked[0], dict[str, Any]()
+    said = {name: [runs[run][1][name]["logits"] for run in ours if "logits" in runs[run][1][name]] for name in asked}
+    beside = {name: kept(task.out, name, parts[name].table) for name in asked}
+    if task.kind in ("classify", "multilabel"):
+        told["calibration"] = {name: _calibrated(name, parts, runs, ours) for name in asked}
+        told["classes"] = _classes(task, parts[first], said[first])
+    each = {name: sliced(task, parts[name], said[name], task.truth.get(name), beside[name]) for name in asked}
+    told["slices"] = {name: one for name, one in each.items() if one}
+    told["hardest"] = hardest(task, parts[first], said[first], task.truth.get(first), beside[first])
+    if task.kind == "classify":
+        heats = told["calibration"][first].get("temperatures", [])
+        told["suspects"] = suspects(parts[first], said[first], heats, beside[first])
     return told
 
 
@@ -136,27 +165,6 @@ def _classes(task: TuneTask, rows: Rows, logits: Sequence[np.ndarray]) -> Any:
         return {"scores": told}
     table = measures.confusion(truth, guesses, rows.classes) / len(logits)
     return {"scores": told, "confusion": np.round(table, 2).tolist()}
-
-
-def _hardest(rows: Rows, logits: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    """The examples whose true label all seeds together find least likely."""
-    if rows.kind != "classify":
-        return []
-    mean = np.mean([calibration.softmax(one) for one in logits], 0)
-    truth = _truth(rows)
-    own = mean[np.arange(len(truth)), truth]
-    places = np.argsort(own, kind="stable")[:HARDEST]
-    files, numbers = rows.table["file"].to_pylist(), rows.table["row"].to_pylist()
-    return [
-        {
-            "file": files[at],
-            "row": numbers[at],
-            "label": rows.names[truth[at]],
-            "guess": rows.names[int(mean[at].argmax())],
-            "probability": round(float(own[at]), ROUND),
-        }
-        for at in places.tolist()
-    ]
 
 
 def _curve(task: TuneTask, parts: Mapping[str, Rows], runs: Mapping[Run, Any], name: str) -> Any:

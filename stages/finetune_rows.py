@@ -2,6 +2,8 @@
 
     one text     [CLS] a a a [SEP]                 types 0
     a pair       [CLS] a a a [SEP] b b [SEP]       types 0 up to the first [SEP], then 1
+    to write     [CLS] a a a [SEP] t t             a decoder: from the [SEP] on it is asked for t t [SEP]
+                 a a a [SEP], and [PAD] t t        an encoder and its decoder, as T5 is framed
 
 Promises: a batch is a function of the row numbers; places of tags and answers move with the frame; nothing is padded,
 and nothing cut: what is longer than the model reads is refused by number. Costs the tokens in memory once.
@@ -25,9 +27,10 @@ from tundish.stages.examples_tokens import load
 
 
 class Batch(NamedTuple):
-    """`types` (T,). `target`: labels (N,), truth (N, C), values (N,), tags (T,), or an answer's ends (N, 2); None where
-    nothing is known. `context` (T,) bool: where an answer may lie. `wanted`, `unwanted`: of an embedding the texts that
-    belong and do not belong (as batches of their own)."""
+    """`types` (T,). `target`: labels (N,), truth (N, C), values (N,), tags (T,), an answer's ends (N, 2), or what is to
+    be written, one text behind the other; None where nothing is known. `context` (T,) bool: where an answer may lie, or
+    where a decoder is asked for what follows. `wanted`, `unwanted`: of an embedding the texts that belong and do not
+    belong, of a pair what its decoder reads (as batches of their own)."""
 
     tokens: Tensor
     packed: Packed
@@ -40,12 +43,14 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """All examples of a part. `kind` and `names` as its file says; `specials` of the vocabulary."""
+    """All examples of a part. `kind` and `names` as its file says; `specials` of the vocabulary. `stack`: whether a
+    `pair` or a `decoder` writes; nothing until `finetune_write.fitted` has seen the model."""
 
     kind: str
     names: tuple[str, ...]
     table: pa.Table
     specials: Mapping[str, int]
+    stack: str = ""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -83,6 +88,8 @@ class Rows:
 
     def batch(self, rows: Sequence[int] | np.ndarray, device: torch.device | str = "cpu") -> Batch:
         """The documents of these rows, in their order."""
+        if self.kind == "write":
+            return self._written(rows, device)
         parts = [self._framed(int(row)) for row in rows]
         made = _flat([part.ids for part in parts], [part.first for part in parts], device)
         if self.kind == "embed":
@@ -111,6 +118,35 @@ class Rows:
         if cut < 0:
             return _Part(np.concatenate([[cls], ids, [sep]]), len(ids) + 2)
         return _Part(np.concatenate([[cls], ids[:cut], [sep], ids[cut:], [sep]]), cut + 2)
+
+    @cached_property
+    def wanted(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is to be written."""
+        return flattened(self.table["target"])
+
+    def prompt(self, row: int) -> np.ndarray:
+        """What a model is given to write to."""
+        flat, offsets = self.tokens
+        ids, sep = flat[offsets[row] : offsets[row + 1]], [self.specials["[SEP]"]]
+        assert self.stack, "rows are fitted to a model before it writes"
+        return np.concatenate([ids, sep] if self.stack == "pair" else [[self.specials["[CLS]"]], ids, sep])
+
+    def _written(self, rows: Sequence[int] | np.ndarray, device: torch.device | str) -> Batch:
+        (flat, offsets), where = self.wanted, torch.device(device)
+        given = [self.prompt(int(row)) for row in rows]
+        told = [flat[offsets[row] : offsets[row + 1]] for row in rows]
+        cut, end = self.table["cut_target"].to_numpy(), self.specials["[SEP]"]  # what was cut does not end there
+        ends = [IGNORED if cut[row] else end for row in rows]
+        target = np.concatenate([np.append(each, last) for each, last in zip(told, ends, strict=True)])
+        if self.stack == "pair":
+            made = _flat(given, None, device, grouped=True)
+            keys = np.cumsum([0, *map(len, given)])
+            start = [self.specials["[PAD]"]]
+            answers = _flat([np.concatenate([start, each]) for each in told], None, device, grouped=True, keys=keys)
+            return made._replace(target=there(target, where), wanted=answers)
+        made = _flat([np.concatenate(both) for both in zip(given, told, strict=True)], None, device)
+        last = [np.arange(len(p) + len(t)) >= len(p) - 1 for p, t in zip(given, told, strict=True)]
+        return made._replace(target=there(target, where), context=there(np.concatenate(last), where))
 
     def _pairs(self, rows: Sequence[int] | np.ndarray, device: torch.device | str) -> Batch:
         flat, offsets = self.tokens
@@ -155,19 +191,24 @@ def flattened(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return lists.flatten().to_numpy(), np.concatenate([[0], np.cumsum(sizes)])
 
 
-def _flat(documents: Sequence[np.ndarray], firsts: Sequence[int] | None, device: torch.device | str) -> Batch:
+def _flat(
+    documents: Sequence[np.ndarray], firsts: Sequence[int] | None, device: torch.device | str, **laid: Any
+) -> Batch:
     sizes = np.array([len(each) for each in documents], np.int64)
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     tokens = np.concatenate(documents).astype(np.int64)
     first = sizes if firsts is None else np.array(firsts, np.int64)
     types = (np.arange(len(tokens)) - np.repeat(bounds[:-1], sizes)) >= np.repeat(first, sizes)
-    layout = packed(bounds, device=device)
+    layout = packed(bounds, device=device, **laid)
     return Batch(there(tokens, torch.device(device)), layout, there(types.astype(np.int64), torch.device(device)))
 
 
 def sizes_of(rows: Rows) -> np.ndarray:
-    """(n,) tokens of each row with its frame; of an embedding of its longest text."""
+    """(n,) tokens of each row with its frame; of an embedding of its longest text; of what is written to, and of what
+    is to be written, the longer."""
     sizes = np.diff(rows.tokens[1])
+    if rows.kind == "write":
+        return np.maximum(sizes, np.diff(rows.wanted[1])) + 2
     if rows.second is None:
         return sizes + 2
     if rows.kind == "embed":

@@ -26,6 +26,7 @@ from tundish.stages.finetune_rows import Rows, rows_of
 from tundish.stages.finetune_task import Run, TuneTask
 from tundish.stages.hub import weights_of
 from tundish.stages.ranks import joined
+from tundish.stages.tuned import trunk_told
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -115,11 +116,14 @@ def _keep(task: TuneTask, model: Tuned, train: Rows) -> None:
         "task": task.kind,
         "head": model.head,
         "pooling": model.pooling,
+        "form": asdict(model.form),
+        "dropout": model.dropout,
         "classes": train.classes,
         "names": list(train.names),
         "scheme": task.scheme,
         "shape": asdict(model.encoder.shape),
         "specials": dict(task.specials),
+        "trunk": trunk_told(task.model),
     }
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
     store.write(store.join(task.out, "model.safetensors"), bytes_of(weights))

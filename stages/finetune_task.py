@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from tundish.cluster.shards import digest_of
 from tundish.operators.model.decoding import Decoding
 
+VERSION = 2  # raised by hand when code changes what a run comes to
+UNSAID = ("out", "seeds", "scratch", "sizes", "truth", "at_once")  # fields of a task that decide no run
 HEADS = {  # kind of task -> head
     "classify": "sequence",
     "multilabel": "sequence",
@@ -160,16 +162,8 @@ class TuneTask:
     @property
     def key(self) -> str:
         """Digest of what decides a run's numbers, beside its name."""
-        said = asdict(self)
-        for name in (
-            "out",
-            "seeds",
-            "scratch",
-            "sizes",
-            "truth",
-            "at_once",
-            *(("model", "parts") if self.digests else ()),
-        ):
+        said = asdict(self) | {"version": VERSION}
+        for name in (*UNSAID, *(("model", "parts") if self.digests else ())):
             said.pop(name)
         if self.kind != "write":
             said.pop("writing")

@@ -68,7 +68,7 @@ def read(folder: str, *, partial: bool = False, outlined: bool = False) -> Found
     if isinstance(config.get("shape"), dict):
         return _ours(config, folder, outlined=outlined)
     hub.architecture_of(config, partial=partial)  # refused before its weights are looked for
-    return hub.read(config, _outline(config, folder, partial) if outlined else _weights(folder), partial=partial)
+    return hub.read(config, _outline(config, folder, partial) if outlined else tensors_in(folder), partial=partial)
 
 
 def weights_of(folder: str) -> tuple[Shape, dict[str, Tensor]]:
@@ -90,7 +90,7 @@ def _ours(config: Mapping[str, Any], folder: str, *, outlined: bool = False) -> 
         architecture = DISCRIMINATOR if shape.positions != "disentangled" else TRUNK
     else:
         architecture = hub.architecture_for(shape, begun["architecture"]) if begun.get("architecture") else ""
-    tensors, left = _sketched(_joined(folder, _lying)) if outlined else _weights(folder), ()
+    tensors, left = _sketched(_joined(folder, _lying)) if outlined else tensors_in(folder), ()
     if architecture == TRUNK:  # theirs has no class for what tells replaced tokens on it
         left = tuple(name for name in tensors if name.startswith(hub.DETECTOR))
     return Found(shape, tensors, architecture, besides, left)
@@ -111,7 +111,7 @@ def generator_of(folder: str, *, outlined: bool = False) -> tuple[Shape, dict[st
     return _shape(config["generator"], folder), _sketched(_lying(uri)) if outlined else _file(uri)
 
 
-def _weights(folder: str) -> dict[str, Tensor]:
+def tensors_in(folder: str) -> dict[str, Tensor]:
     """All weights of a folder; one file, or those its index lists."""
     return _joined(folder, _file)
 
@@ -217,12 +217,27 @@ def write(
 ) -> dict[str, Any]:
     """Lay a model into a folder for `from_pretrained`; its configuration is given back. `besides`: settings that do
     not change the numbers, such as `pad_token_id` or those of the configuration it was read from."""
+    _known(precision)
+    config, theirs = hub.written(shape, tensors, architecture, besides)
+    return lay(folder, config, theirs, precision)
+
+
+def lay(
+    folder: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], precision: str, *, checked: bool = False
+) -> dict[str, Any]:
+    """Weights under their names and then the configuration beside them, which is given back. `checked`: the weights
+    are read again and held against what was given before there is a configuration."""
+    told = {name: each for name, each in config.items() if name != "torch_dtype"}  # of before version 5
+    kept = {name: each.detach().to("cpu", _known(precision)).contiguous() for name, each in tensors.items()}
+    store.write(store.join(folder, WEIGHTS), bytes_of(kept, metadata={"format": "pt"}))
+    back = _file(store.join(folder, WEIGHTS)) if checked else kept
+    if wrong := [name for name, each in kept.items() if name not in back or not torch.equal(back[name], each)]:
+        raise RuntimeError(f"{wrong[0]} in {folder} is not what was given to be written; write it anew")
+    store.write_json(store.join(folder, CONFIG), told | {"dtype": precision})
+    return told | {"dtype": precision}
+
+
+def _known(precision: str) -> torch.dtype:
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is none of weights; choose one of {', '.join(PRECISIONS)}")
-    config, theirs = hub.written(shape, tensors, architecture, besides)
-    config.pop("torch_dtype", None)  # of before version 5
-    config["dtype"] = precision
-    kept = {name: each.detach().to("cpu", PRECISIONS[precision]).contiguous() for name, each in theirs.items()}
-    store.write(store.join(folder, WEIGHTS), bytes_of(kept, metadata={"format": "pt"}))
-    store.write_json(store.join(folder, CONFIG), config)
-    return config
+    return PRECISIONS[precision]

@@ -6,6 +6,7 @@
     tag          words, tags
     answer       answer, start (in characters), margin: how far it is ahead of no answer
     embed        vector, of each text one
+    write        text, written
 
 Each line begins with file, row and id. Promises: rows in the order of the files; what is predicted of a row does not
 depend on the others, but for rounding. Costs `size` rows in memory at a time. Refuses folders that hold no fine-tuned
@@ -13,7 +14,7 @@ model, and what `examples` refuses.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,19 @@ from safetensors.torch import load
 
 from tundish.cluster import store
 from tundish.operators.model import calibration
+from tundish.operators.model.decoding import Decoding
 from tundish.operators.model.family import Model
-from tundish.operators.model.heads import Tuned
 from tundish.operators.model.shape import Shape
+from tundish.operators.model.writer import Writer
 from tundish.operators.text import tokenizer
 from tundish.stages.examples import Examples, batches
 from tundish.stages.finetune_files import tokens_of
 from tundish.stages.finetune_kinds import answers_of, asked, place_of, sentences
 from tundish.stages.finetune_rows import Rows
 from tundish.stages.finetune_task import TuneTask
+from tundish.stages.finetune_write import spelling, texts_of
 from tundish.stages.language_model import vocabulary_in
+from tundish.stages.tuned import load_tuned, told_in
 
 ROUND = 6
 
@@ -41,7 +45,7 @@ class Predictor:
     """A fine-tuned model, ready. `heat`: the temperature that its logits are divided by."""
 
     task: TuneTask
-    model: Tuned
+    model: Any
     pieces: tokenizer.Tokenizer
     names: tuple[str, ...]
     heat: float
@@ -49,25 +53,38 @@ class Predictor:
 
 
 def predictor(folder: str, *, device: str = "", batch: int = 32, calibrated: bool = True) -> Predictor:
-    """What a fine-tuning left in a folder. Raises ValueError where it holds none."""
-    told = store.read_json(store.join(folder, "config.json"))
-    if not isinstance(told, dict) or told.get("kind") != "tuned":
-        raise ValueError(f"{folder} holds no fine-tuned model; give the folder that `tundish finetune --out` wrote")
-    shape = Shape(**told["shape"])
-    model = Tuned(Model(shape), told["head"], told["classes"], pooling=told["pooling"])
-    model.load_state_dict(load(store.read(store.join(folder, "model.safetensors"))))
+    """What a fine-tuning left in a folder, or a model of Hugging Face's with a head. Raises ValueError where there is
+    none."""
+    own = told_in(folder)
+    if own is not None and own.get("head") == "write":
+        return _writer(folder, own, device, batch)
+    model, told = load_tuned(folder)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     task = TuneTask(folder, told["task"], {"train": ""}, told["specials"], folder, scheme=told["scheme"], batch=batch)
     pieces = tokenizer.load(vocabulary_in(folder))
-    heat = _heat(folder) if calibrated else 1.0
-    return Predictor(task, model.eval().to(where), pieces, tuple(told["names"]), heat, where)
+    heat = told["temperature"] if calibrated else 1.0
+    return Predictor(task, model.to(where), pieces, tuple(told["names"]), heat, where)
 
 
-def _heat(folder: str) -> float:
-    """The temperature of the run whose weights stayed, the first, if one was fitted."""
-    result = store.read_json(store.join(folder, "result.json")) or {}
-    each = [part.get("temperatures") for part in result.get("calibration", {}).values()]
-    return float(each[0][0]) if each and each[0] else 1.0
+def _writer(folder: str, told: Mapping[str, Any], device: str, batch: int) -> Predictor:
+    """One that writes: as it was scored, unless `writing` says otherwise."""
+    form = Decoding(**told["form"])
+    model = Writer(Model(Shape(**told["shape"])), form=form)
+    model.load_state_dict(load(store.read(store.join(folder, "model.safetensors"))))
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    task = TuneTask(folder, told["task"], {"train": ""}, told["specials"], folder, batch=batch, writing=form)
+    return Predictor(task, model.eval().to(where), tokenizer.load(vocabulary_in(folder)), (), 1.0, where)
+
+
+def writing(it: Predictor, said: Mapping[str, Any]) -> Predictor:
+    """The same, with these fields of `Decoding` otherwise; greedy and draws go with beams of 1 unless told."""
+    if said and it.task.kind != "write":
+        raise ValueError(f"{it.task.out} is of {it.task.kind} and writes no texts; leave {', '.join(said)} out")
+    if said.get("sample") and "beams" not in said:
+        said = {**said, "beams": 1}
+    if said.get("beams", 1) > 1 and "sample" not in said:
+        said = {**said, "sample": False}
+    return replace(it, task=replace(it.task, writing=replace(it.task.writing, **said))) if said else it
 
 
 def predictions(
@@ -77,8 +94,18 @@ def predictions(
     for some in batches(it.task.kind, files, columns, **options):
         table = tokens_of(some, it.pieces, it.model.encoder.shape.length).table
         rows = Rows(it.task.kind, it.names, table, it.task.specials)
-        said = asked(it.task, it.model, rows, it.device, torch.float32)["logits"]
-        yield from _told(it, some, rows, said)
+        said = asked(it.task, it.model, rows, it.device, torch.float32)
+        if it.task.kind == "write":
+            yield from _written(it, some, said)
+        else:
+            yield from _told(it, some, rows, said["logits"])
+
+
+def _written(it: Predictor, some: Examples, said: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    own = some.table.select(["file", "row", "id"]).to_pylist()
+    sources = some.table["source"].to_pylist()
+    for where, source, text in zip(own, sources, texts_of(spelling(it.task), said), strict=True):
+        yield where | {"text": source, "written": text}
 
 
 def _told(it: Predictor, some: Examples, rows: Rows, logits: np.ndarray) -> Iterator[dict[str, Any]]:

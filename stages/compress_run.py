@@ -1,0 +1,62 @@
+"""A compression from files to its table: what the command and the benchmark call.
+
+Promises: files are read as for fine-tuning, with the classes of the model, so that a label it does not know is refused
+by row; texts are tokenized by its vocabulary. Leaves `compressed.json` and `compressed.svg` in `out`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from tundish.cluster import store
+from tundish.operators.model.quantized import Byte, Table
+from tundish.stages.compress import ROUNDS, compress
+from tundish.stages.compress_onnx import Session
+from tundish.stages.compress_plot import drawn
+from tundish.stages.compress_read import reader
+from tundish.stages.compress_task import KINDS, Means, expanded
+from tundish.stages.finetune_files import prepared
+
+PLOT = "compressed.svg"
+NAMED = ("classify", "multilabel", "tag")
+
+
+def run(
+    model: str,
+    files: Mapping[str, str | Sequence[str]],
+    out: str,
+    steps: Sequence[str],
+    means: Mapping[str, Any] | None = None,
+    *,
+    tell: Callable[[str], None] = lambda line: None,
+    columns: Mapping[str, Any] | None = None,
+    length: int = 0,
+    threads: int | None = None,
+    rounds: int = ROUNDS,
+    **more: Any,
+) -> dict[str, Any]:
+    """What `compressed.json` says. `files`: train, and if they are there dev and any tests, by name; `more`: fields of
+    the task. Refuses what cannot be read before anything is trained."""
+    how, _ = Means(**(means or {})), expanded(steps)
+    whole = reader(model)
+    kind, forms = whole.task.kind, {type(each) for each in whole.model.modules()}
+    if kind not in KINDS or forms & {Byte, Table, Session}:
+        raise ValueError(
+            f"{model} holds a model for {kind} that no step here can change; give one for {', '.join(KINDS)}, with "
+            "weights that are no bytes and no graph"
+        )
+    options = {"names": whole.names} if kind in NAMED else {}
+    task, report = prepared(
+        model, kind, files, out, columns=columns, length=length, options=options, scratch=False, **more
+    )  # fmt: skip
+    for sentence in report["told"]:
+        tell(sentence)
+    own = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads or own)
+        result = compress(task, how, steps, tell=tell, rounds=rounds)
+    finally:
+        torch.set_num_threads(own)
+    store.write(store.join(out, PLOT), drawn(result).encode())
+    return result

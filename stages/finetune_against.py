@@ -1,0 +1,105 @@
+"""Is one fine-tuning better than another on the same examples: a statement with an interval, not two means.
+
+    out/compared.json   of each tested part: pretrained weights against fresh ones, and against another fine-tuning
+
+    difference   of the means over runs; 95 % interval over rows and runs drawn anew at once (`certainty.between`)
+    chance       of one as large, if the two were one (`certainty.exchanged`)
+    over_seeds   Student's interval of the differences, seed by seed, where both sides have the same seeds
+    verdict      ahead, behind, or open: whether both intervals there are lie on one side of 0
+
+Promises: a function of sealed runs; units are found by what they are, and none is left out in silence. Costs a thousand
+scores a run. Refuses another fine-tuning of another kind, and parts of other units.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tundish.cluster import store
+from tundish.operators.model import certainty
+from tundish.stages.finetune_task import MEASURES, TuneTask
+from tundish.stages.finetune_units import Units, load, measure_of
+
+SEED, SAMPLES = 1, 1000
+Told = dict[str, Any]
+
+
+def compared(task: TuneTask, mine: Mapping[str, Units], against: str = "") -> Told:
+    """What is told of each part, written. `against`: the folder or the result.json of another fine-tuning."""
+    theirs = load(against) if against else {}
+    told: Told = {"measure": MEASURES[task.kind], "parts": {}}
+    if against:
+        told["against"] = against
+        if not set(mine) & set(theirs):
+            raise ValueError(f"{against} was tested on {_list(theirs)}, and this on {_list(mine)}; name a part alike")
+    for part, units in mine.items():
+        said = {}
+        if {"pretrained", "fresh"} <= set(units.runs):
+            said["fresh"] = difference(units.kind, _runs(units, "fresh"), _runs(units, "pretrained"))
+        if part in theirs:
+            said["against"] = other(part, theirs[part], units)
+        if said:
+            told["parts"][part] = said
+    store.write_json(store.join(task.out, "compared.json"), told)
+    return told
+
+
+def _list(parts: Mapping[str, Any]) -> str:
+    return ", ".join(parts) or "nothing"
+
+
+Runs = dict[int, np.ndarray]  # seed -> (n, columns)
+
+
+def _runs(units: Units, start: str) -> Runs:
+    return dict(zip(units.seeds[start], units.runs[start], strict=True))
+
+
+def other(part: str, theirs: Units, mine: Units) -> Told:
+    """Mine against theirs, the units of both put in one order."""
+    if theirs.kind != mine.kind:
+        raise ValueError(f"{part} is of {theirs.kind} there and of {mine.kind} here; compare what is of one kind")
+    for units, where in ((theirs, "there"), (mine, "here")):
+        if "pretrained" not in units.runs:
+            raise ValueError(f"every run {where} failed on {part}, so there is nothing to compare; see its losses")
+    places = {key: at for at, key in enumerate(theirs.keys.tolist())}
+    missing = [key for key in mine.keys.tolist() if key not in places]
+    if missing or len(places) != len(mine.keys):
+        shared = len(mine.keys) - len(missing)
+        raise ValueError(
+            f"{part} has {len(mine.keys)} units here and {len(places)} there, of which {shared} are the same; "
+            "test both on the same file"
+        )
+    order = [places[key] for key in mine.keys.tolist()]
+    return difference(
+        mine.kind, {seed: runs[order] for seed, runs in _runs(theirs, "pretrained").items()}, _runs(mine, "pretrained"),
+        paired=False,
+    )  # fmt: skip
+
+
+def difference(kind: str, first: Runs, second: Runs, *, paired: bool = True) -> Told:
+    """How far the second is ahead of the first. `paired`: a seed means the same on both sides, its order of examples
+    and its head; else runs are drawn apart, and exchanged in the order of their seeds."""
+    measure = measure_of(kind)
+    both = sorted(first.keys() & second.keys())
+    if paired and not both:
+        return {"runs": [len(first), len(second)], "verdict": "open"}  # each seed failed on one side
+    seeds = (both, both) if paired else (sorted(first), sorted(second))
+    one, two = (np.stack([side[seed] for seed in mine]) for side, mine in zip((first, second), seeds, strict=True))
+    found = certainty.between(measure, one, two, seed=SEED, samples=SAMPLES, together=paired)
+    few = min(len(one), len(two))
+    told: Told = {
+        "runs": [len(one), len(two)],
+        "units": one.shape[1],
+        "difference": found.value,
+        "interval": [found.low, found.high],
+        "chance": certainty.exchanged(measure, one[:few], two[:few], seed=SEED, samples=SAMPLES),
+    }
+    ends = [(found.low, found.high)]
+    if paired and few > 1:
+        each = certainty.over_seeds([measure(b) - measure(a) for a, b in zip(one, two, strict=True)])
+        told["over_seeds"] = [each.low, each.high]
+        ends.append((each.low, each.high))
+    ahead, behind = all(low > 0 for low, _ in ends), all(high < 0 for _, high in ends)
+    return told | {"verdict": "ahead" if ahead else "behind" if behind else "open"}
