@@ -195,14 +195,21 @@ def _scores(told: Ran, address: str, result: Mapping[str, Any]) -> Iterator[tupl
 
 
 def _tuned(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for name in ("accuracy", "macro_f1"):
-        if name in result:
-            spread = result.get(f"{name}_spread")
-            value = f"{result[name]:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
-            beside = f"{result['majority'][name]:.3f} by the majority class"
-            if result.get("scratch"):
-                beside += f"; {result['scratch'][name]:.3f} from fresh weights"
-            yield f"fine-tuned, {name} ({len(result['seeds'])} seeds, {result['test']:,} rows)", value, beside
+    """The measure that runs are compared by, of each tested part."""
+    measure = result.get("measure", "")
+    for part in result.get("tested", []):
+        told = result["parts"][part]
+        mean = told.get("pretrained", {}).get(measure)
+        if mean is None:
+            continue
+        low, high = mean.get("interval", (None, None))
+        value = f"{mean['mean']:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
+        common, fresh = (told.get("majority") or {}).get(measure), told.get("fresh", {}).get(measure)
+        beside = [f"{common:.3f} by the most frequent answer"] if common is not None else []
+        beside += [f"{fresh['mean']:.3f} from fresh weights"] if fresh else []
+        seeds, rows = len(result["seeds"]), result["examples"][part]
+        words = f"fine-tuned, {measure.replace('_', ' ')} on {cell(part)} ({seeds} seeds, {rows:,} rows)"
+        yield words, value, "; ".join(beside)
 
 
 def _limits(told: Ran, rows: list[dict[str, Any]], shape: Shape, result: Mapping[str, Any]) -> Iterator[str]:

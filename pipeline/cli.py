@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from tundish.pipeline.cli_compress import compress_command
+from tundish.pipeline.cli_contaminated import contaminated_command
 from tundish.pipeline.cli_evaluate import evaluate_command
 from tundish.pipeline.cli_export import export_command
 from tundish.pipeline.cli_finetune import finetune_command
@@ -118,7 +120,7 @@ def stage_command(name: str, files: tuple[str, ...], sets: tuple[str, ...], rows
 
 
 LOOKS = (report_command, why_command, page_command, replay_command)
-MODELS = (finetune_command, predict_command, evaluate_command, export_command)
+MODELS = (finetune_command, compress_command, predict_command, evaluate_command, export_command, contaminated_command)
 for command in (*LOOKS, *MODELS, train_language_command, vocabulary_command, stream_command, follow_command):
     cli.add_command(command)
 

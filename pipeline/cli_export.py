@@ -21,7 +21,10 @@ OUT = Console(emoji=False)
 def export_command(
     root: str, to: str, model: str | None, precision: str, generator: bool, licence: str, as_json: bool
 ) -> None:
-    """What a run trained, as `transformers` loads it: weights, configuration, tokenizer, model card."""
+    """What a run trained, as `transformers` loads it: weights, configuration, tokenizer, model card.
+
+    ROOT is that of a run, or a folder that `tundish finetune --out` wrote, whose head goes along.
+    """
     from tundish.pipeline.export import export
 
     told = export(root, to, model=model, precision=precision, generator=generator, licence=licence)

@@ -9,10 +9,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from tundish.pipeline import cli_company, cli_search
 from tundish.pipeline.cli_options import ERR, Trainers, cluster_of
+from tundish.pipeline.cli_writing import with_writing, written_so
 
 OUT = Console(emoji=False)
-KINDS = ("classify", "multilabel", "regress", "tag", "answer", "embed")
+KINDS = ("classify", "multilabel", "regress", "tag", "answer", "embed", "write")
 
 
 @click.command("finetune")
@@ -30,23 +32,35 @@ KINDS = ("classify", "multilabel", "regress", "tag", "answer", "embed")
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--lr", type=float, default=0.0, help="At its peak (default: by the model's size).")
 @click.option("--length", type=click.IntRange(0), default=0, help="Tokens of a text (default: what the model reads).")
+@click.option("--pooling", default="", help="mean, cls or last (default: as the model's family has it).")
 @click.option("--sizes", default="", metavar="N,N", help="Also learn from so many examples only: a curve.")
 @click.option("--aid", "aids", multiple=True, metavar="NAME=VALUE", help="See docs/finetune.md, such as rdrop=1.")
 @click.option("--fresh/--no-fresh", default=True, show_default=True, help="Beside it, the same from fresh weights.")
 @click.option("--apart", is_flag=True, help="Texts of the tests leave train.")
+@click.option("--slice", "slices", multiple=True, metavar="COLUMN", help="Also score by the values of this column.")
 @click.option("--on", default="local", show_default=True, help="local | ray (started here) | ADDRESS of a Ray cluster.")
 @click.option("--trainers", type=Trainers(), default="1", show_default=True, help="Workers that share the runs.")
 @click.option("--json", "as_json", is_flag=True)
+@with_writing
+@cli_search.with_search
+@cli_company.with_company
 def finetune_command(
     model: str, kind: str, train: tuple[str, ...], dev: tuple[str, ...], test: tuple[str, ...],
-    columns: tuple[str, ...], out: str, seeds: int, epochs: int, batch: int, lr: float, length: int, sizes: str,
-    aids: tuple[str, ...], fresh: bool, apart: bool, on: str, trainers: tuple[int, int], as_json: bool,
+    columns: tuple[str, ...], out: str, seeds: int, epochs: int, batch: int, lr: float, length: int, pooling: str,
+    sizes: str, aids: tuple[str, ...], fresh: bool, apart: bool, slices: tuple[str, ...], on: str,
+    trainers: tuple[int, int], as_json: bool, writing: dict[str, Any], wanted: cli_search.Wanted,
+    company: cli_company.Wanted,
 ) -> None:  # fmt: skip
     """Fine-tune a model on labelled files: several seeds, intervals, calibration, beside the majority."""
+    from tundish.cluster.store import write_json
     from tundish.pipeline.progress import Progressed
+    from tundish.pipeline.tuned_page import page
+    from tundish.stages.finetune_beside import keep
     from tundish.stages.finetune_files import prepared
     from tundish.stages.finetune_runs import tune
+    from tundish.stages.finetune_splits import divided
 
+    cli_search.refuse(wanted, kind, on)
     files: dict[str, Any] = {"train": list(train)} | ({"dev": list(dev)} if dev else {})
     for number, one in enumerate(test):
         name, sign, path = one.partition("=")
@@ -54,20 +68,30 @@ def finetune_command(
     Path(out).mkdir(parents=True, exist_ok=True)
     task, report = prepared(
         model, kind, files, out, columns=columns_of(columns), length=length, apart=apart, aids=aids_of(aids),
-        seeds=tuple(range(1, seeds + 1)), epochs=epochs, batch=batch, lr=lr, scratch=fresh,
-        sizes=sizes_of(sizes),
+        seeds=tuple(range(1, seeds + 1)), epochs=epochs, batch=batch, lr=lr, pooling=pooling,
+        scratch=fresh, sizes=sizes_of(sizes), **written_so(writing),
     )  # fmt: skip
-    for sentence in report["told"]:
+    keep(task, files, columns_of(columns), [column_of(each) for each in slices])
+    task, odd = cli_company.joined(task, company, length)
+    for sentence in report["told"] + odd:
         ERR.print(sentence, highlight=False, soft_wrap=True, markup=False)
     with Progressed(ERR, quiet=as_json) as shown, cluster_of(on, None, shown.watch) as bring:
-        bring().gang("Finetune", partial(tune, task), size=trainers[1], least=trainers[0])
-    result = json.loads((Path(out) / "result.json").read_text())
+        cluster = bring()
+        task, found = cli_search.searched(task, wanted, cluster, trainers)
+        cluster.gang("Finetune", partial(tune, task), size=trainers[1], least=trainers[0])
+        more = {"columns": columns_of(columns), "length": length, "apart": apart}
+        found |= cli_search.beside(task, wanted, cluster, trainers, partial(divided, task, files, **more))
+        found |= cli_company.told(task, company, files, columns_of(columns), cluster)
+    result = json.loads((Path(out) / "result.json").read_text()) | found
+    write_json(str(Path(out) / "result.json"), result)
+    seen = page(out)
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))
         return
     OUT.print(table_of(result))
-    for line in besides(result):
-        OUT.print(line, highlight=False, soft_wrap=True)
+    for line in besides(result) + cli_search.lines(result) + cli_company.lines(result):
+        OUT.print(line, highlight=False, soft_wrap=True, markup=False)
+    OUT.print(f"the page: {seen}", highlight=False, soft_wrap=True, markup=False)
 
 
 def sizes_of(given: str) -> tuple[int, ...]:
@@ -93,27 +117,27 @@ def columns_of(given: tuple[str, ...]) -> dict[str, Any]:
         role, sign, column = one.partition("=")
         if not sign or not role or not column:
             raise ValueError(f"--column {one!r} is not understood; write it as role=column, such as text=sentence")
-        found[role] = int(column) if column.lstrip("-").isdigit() else column
+        found[role] = column_of(column)
     return found
+
+
+def column_of(given: str) -> str | int:
+    """A column by its name, or by its number.
+
+    >>> column_of("genre"), column_of("-1")
+    ('genre', -1)
+    """
+    return int(given) if given.lstrip("-").isdigit() else given
 
 
 def aids_of(given: tuple[str, ...]) -> Any:
     """Training aids by name, each as its field is."""
-    from dataclasses import fields
+    from tundish.stages import finetune_task
 
-    from tundish.stages.finetune_task import Aids
-
-    known = {each.name: type(each.default) for each in fields(Aids)}
-    found: dict[str, Any] = {}
-    for one in given:
-        name, sign, value = one.partition("=")
-        if not sign or name not in known:
-            raise ValueError(f"--aid {one!r} is not understood; write it as name=value, of {', '.join(known)}")
-        try:
-            found[name] = known[name](value)
-        except ValueError:
-            raise ValueError(f"--aid {name} takes {known[name].__name__} and not {value!r}") from None
-    return Aids(**found)
+    parted = [one.partition("=") for one in given]
+    if odd := ["".join(one) for one in parted if not one[1]]:
+        raise ValueError(f"--aid {odd[0]!r} is not understood; write it as name=value, such as rdrop=1")
+    return finetune_task.aids_of({name: value for name, _, value in parted})
 
 
 def table_of(result: dict[str, Any]) -> Table:

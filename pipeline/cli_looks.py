@@ -12,10 +12,11 @@ OUT = Console(emoji=False)
 @click.argument("root")
 @click.option("--out", help="Where to write the page (default: ROOT/report.html).")
 def report_command(root: str, out: str | None) -> None:
-    """One self-contained HTML page: funnel, reasons, samples, distributions, curves."""
+    """One self-contained HTML page: of a root its funnel, reasons, samples, curves; of a fine-tuning its scores."""
     from tundish.pipeline.report import report
+    from tundish.pipeline.tuned_page import is_tuned, page
 
-    click.echo(report(root, out))
+    click.echo(page(root, out) if is_tuned(root) else report(root, out))
 
 
 @click.command("why")

@@ -1,11 +1,15 @@
-"""The command that asks a fine-tuned model: a line of JSON for each row of some files."""
+"""The command that asks a model: a line of JSON for each row of some files, by what it was fine-tuned to say, or by the
+words that a pretrained one would fill in."""
 
 import json
 import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import click
 
-from tundish.pipeline.cli_finetune import columns_of
+from tundish.pipeline.cli_finetune import column_of, columns_of
+from tundish.pipeline.cli_writing import with_writing
 
 
 @click.command("predict")
@@ -16,15 +20,74 @@ from tundish.pipeline.cli_finetune import columns_of
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Rows of a forward pass.")
 @click.option("--device", default="", help="Such as cpu or cuda:1 (default: a GPU, if there is one).")
 @click.option("--raw", is_flag=True, help="Without the temperature that was fitted.")
+@click.option("--fill", metavar="TEMPLATE", help="Ask a pretrained model, such as '{text} It was [MASK].'")
+@click.option("--word", "words", multiple=True, metavar="WORD=LABEL", help="What may be filled in, and what it means.")
+@click.option("--content-free", multiple=True, metavar="TEXT", help="Calibrate --fill by texts such as N/A.")
+@click.option("--label", metavar="COLUMN", help="Of --fill: the true labels; accuracy and macro F1 are told.")
+@with_writing
 def predict_command(
-    model: str, files: tuple[str, ...], columns: tuple[str, ...], to: str | None, batch: int, device: str, raw: bool
-) -> None:
-    """What a fine-tuned model says of every row: labels, numbers, tags, answers, vectors."""
-    from tundish.cluster import store
-    from tundish.stages.predict import predictions, predictor
+    model: str, files: tuple[str, ...], columns: tuple[str, ...], to: str | None, batch: int, device: str, raw: bool,
+    fill: str | None, words: tuple[str, ...], content_free: tuple[str, ...], label: str | None,
+    writing: dict[str, Any],
+) -> None:  # fmt: skip
+    """What a model says of every row: labels, numbers, tags, answers, vectors, texts; or words that it fills in."""
+    if fill is None:
+        if words or content_free or label:
+            raise ValueError("--word, --content-free and --label are of --fill; give its template, or leave them out")
+        from tundish.stages.compress_read import reader
+        from tundish.stages.predict import predictions
+        from tundish.stages.predict import writing as written_so
 
-    it = predictor(model, device=device, batch=batch, calibrated=not raw)
-    lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in predictions(it, list(files), columns_of(columns)))
+        it = written_so(reader(model, device=device, batch=batch, calibrated=not raw), writing)
+        _laid(predictions(it, list(files), columns_of(columns)), to)
+        return
+    if writing or raw:
+        raise ValueError("--fill writes no text and knows no temperature; leave the options of these out")
+    from tundish.stages.fill import filler, fills, measured
+
+    it = filler(model, fill, words_of(words), content_free=content_free, device=device)
+    own = None if label is None else column_of(label)
+    seen: list[tuple[str, str]] = []
+    _laid(_noted(fills(it, list(files), columns_of(columns), label=own), seen), to)
+    if seen:
+        click.echo(_told(measured(*map(list, zip(*seen, strict=True)), it.names)), err=True)
+
+
+def words_of(given: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Words and their labels.
+
+    >>> words_of(("great=positive", "terrible=negative"))
+    [('great', 'positive'), ('terrible', 'negative')]
+    """
+    parted = [one.rpartition("=") for one in given]
+    if odd := ["".join(one) for one in parted if not (one[0] and one[1] and one[2])]:
+        raise ValueError(f"--word {odd[0]!r} is not understood; write it as word=label, such as great=positive")
+    return [(word, label) for word, _, label in parted]
+
+
+def _noted(lines: Iterable[dict[str, Any]], seen: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """The same, while true labels and guesses are put to `seen`."""
+    for line in lines:
+        if "truth" in line:
+            seen.append((line["truth"], line["label"]))
+        yield line
+
+
+def _told(found: dict[str, Any]) -> str:
+    low, high = found["interval"]
+    common = found["majority"]
+    return (
+        f"{found['rows']:,} rows: accuracy {found['accuracy']:.3f} ({low:.3f} to {high:.3f}), "
+        f"macro F1 {found['macro_f1']:.3f}; always {common['label']!r}: {common['accuracy']:.3f}, "
+        f"{common['macro_f1']:.3f}"
+    )
+
+
+def _laid(rows: Iterable[dict[str, Any]], to: str | None) -> None:
+    """A line of JSON for each, on standard output or in a file, there whole or not at all."""
+    from tundish.cluster import store
+
+    lines = (json.dumps(one, ensure_ascii=False) + "\n" for one in rows)
     if to is None:
         sys.stdout.writelines(lines)
         return

@@ -1,6 +1,7 @@
 """What a run trained, handed over: picks the model of a root, writes its card, and lays both into a folder.
 
-Refuses a root without a finished training, and an address that is none.
+A folder that holds a fine-tuned model is handed over as it is. Refuses a root without a finished training, an address
+that is none, and for a fine-tuned model what chooses among the trainings of a root.
 """
 
 import difflib
@@ -8,6 +9,7 @@ from typing import Any
 
 from tundish.cluster import store
 from tundish.pipeline.card import card
+from tundish.pipeline.card_tuned import card_tuned
 from tundish.pipeline.funnel import Ran, ran
 from tundish.stages.pretrain import file_of
 from tundish.stages.vocabulary import kept_in
@@ -22,7 +24,12 @@ def export(
     generator: bool = False,
     licence: str = "",
 ) -> dict[str, Any]:
-    """Write the folder; what was written, in words and numbers. Raises ValueError for what cannot be exported."""
+    """Write the folder; what was written, in words and numbers. `root`: of a run, or the folder of a fine-tuned model.
+    Raises ValueError for what cannot be exported."""
+    if store.exists(store.join(root, "config.json")):
+        if model is not None or generator:
+            raise ValueError(f"{root} is one fine-tuned model; leave --model and --generator out, or give a run's root")
+        return _tuned(root, to, precision=precision, licence=licence)
     from tundish.stages import hub  # torch comes in here
     from tundish.stages.export import exported
 
@@ -40,6 +47,24 @@ def export(
     words = card(told, address, shape, architecture=architecture, name=_called(told, address), licence=licence)
     vocabulary = store.read(store.join(dataset.uri, name))
     return exported(dataset.uri, vocabulary, to, card=words, precision=precision, generator=generator)
+
+
+def _tuned(folder: str, to: str, *, precision: str, licence: str) -> dict[str, Any]:
+    from tundish.stages.export_tuned import exported_tuned, files_in
+    from tundish.stages.tuned import temperature_of
+
+    beside = {name: store.read_json(store.join(folder, name)) for name in ("config.json", "result.json", "data.json")}
+
+    def card(architecture: str, parameters: int) -> str:
+        config, result, data = beside.values()
+        if result is None or data is None:
+            return f"# {architecture}\n\nNothing is known of how it was trained.\n"
+        return card_tuned(
+            config, result, data, architecture=architecture, parameters=parameters, temperature=temperature_of(folder),
+            name=folder.rstrip("/").rpartition("/")[2], licence=licence, files=files_in(folder, data["parts"]),
+        )  # fmt: skip
+
+    return exported_tuned(folder, to, card=card, precision=precision)
 
 
 def _chosen(told: Ran, model: str | None) -> str:

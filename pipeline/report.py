@@ -7,28 +7,24 @@ are a fair sample and the same every time. A stage that did not run has no secti
 """
 
 import math
-import re
-import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tundish.cluster import store
 from tundish.cluster.shards import Dataset
-from tundish.pipeline import fertility
+from tundish.pipeline import fertility, tuned_page
 from tundish.pipeline import funnel as funnels
 from tundish.pipeline.duplicates_page import duplicates_page, parts_page
 from tundish.pipeline.examples import draw, texts
 from tundish.pipeline.figures import bars, curves, histogram
-from tundish.pipeline.funnel import Line, Ran, counted, lines_of, number, ran, short, size, spelt, urls
+from tundish.pipeline.funnel import Line, Ran, counted, lines_of, number, ran, spelt, urls
 from tundish.pipeline.rule_page import rule_page
+from tundish.pipeline.templates import template
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
 EXAMPLES, HOSTS, LANGUAGES, POINTS = 3, 30, 20, 1000
 CLOSE = 0.1  # margin of two languages that are nearly as likely
 SHARE = np.linspace(0, 1, 41)  # bins of the score
@@ -49,24 +45,12 @@ def report(root: str, out: str | None = None) -> str:
         "crawl": _crawl(told),
         "tokens": fertility.page(told, LANGUAGES),
         "training": [_training(told, address) for address in told.of("Pretrain")],
-        "tuning": [dict(told.datasets[address].about["result"] or {}) for address in told.of("Finetune")],
+        "tuning": _tuning(told),
         "recipe": spelt(told),
     }
     uri = out or store.join(root, "report.html")
-    store.write(uri, _page().render(told=told, lines=lines, **sections).encode())
+    store.write(uri, template("report.html.j2").render(told=told, lines=lines, **sections).encode())
     return uri
-
-
-def _page() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number, "size": size, "short": short}
-    environment.filters["clock"] = lambda seconds: time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-    environment.filters["tight"] = lambda text: re.sub(r"\s*\n\s*\n\s*", "\n", text)  # a blank line says nothing here
-    environment.filters["percent"] = lambda part, whole: f"{100 * part / max(1, whole):.1f} %"
-    environment.globals |= {"reasons": funnels.reasons}
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _picture(lines: list[Line]) -> str:
@@ -216,6 +200,12 @@ def _training(told: Ran, address: str) -> dict[str, Any]:
     picture = curves(f"loss-{address}", "Loss by step", training, held, result["unigram_entropy"])
     said = _outcome(result["forecast"]) if result.get("forecast") else []
     return {"result": result, "picture": picture, "model": told.field(address, "model"), "forecast": said}
+
+
+def _tuning(told: Ran) -> list[dict[str, Any]]:
+    """The sections of each fine-tuning; their ids begin with its address."""
+    found = {address: told.datasets[address].about["result"] or {} for address in told.of("Finetune")}
+    return [tuned_page.shown(result, name=address) for address, result in found.items() if "parts" in result]
 
 
 def _outcome(told: dict[str, Any]) -> list[str]:

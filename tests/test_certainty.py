@@ -92,6 +92,76 @@ def test_two_systems_on_the_same_examples() -> None:
     assert noise.doubt > 0.05
 
 
+def right(units: np.ndarray) -> float:
+    return float(units.mean())
+
+
+def test_runs_and_rows_are_drawn_anew_at_once() -> None:
+    """Scores that add up from independent rows and runs: the spread is that of a mean over each."""
+    draw = np.random.default_rng(5)
+    runs, rows = draw.normal(0, 0.5, 40), draw.normal(0, 1.0, 300)
+    first = np.zeros((40, 300))
+    second = 0.3 + runs[:, None] + rows[None, :]
+    found = certainty.between(right, first, second, seed=1, samples=2000)
+    assert found.value == pytest.approx(second.mean())
+    spread = math.sqrt(runs.var() / 40 + rows.var() / 300)
+    assert found.low == pytest.approx(found.value - 1.96 * spread, abs=0.15 * spread)
+    assert found.high == pytest.approx(found.value + 1.96 * spread, abs=0.15 * spread)
+    alone = certainty.between(right, first[:1], second[:1], seed=1, samples=2000)
+    assert alone.high - alone.low == pytest.approx(2 * 1.96 * math.sqrt(rows.var() / 300), rel=0.1)
+
+
+def test_paired_runs_share_what_their_seed_does() -> None:
+    """A seed that helps both sides alike says nothing of their difference, unless its runs are drawn apart."""
+    luck = np.random.default_rng(6).normal(0, 1, (8, 1)) * np.ones((1, 50))
+    tied = certainty.between(right, luck, luck + 0.1, seed=2, samples=300)
+    assert tied == pytest.approx((0.1, 0.1, 0.1, 0.0))
+    apart = certainty.between(right, luck, luck + 0.1, seed=2, samples=300, together=False)
+    assert apart.low < 0 < apart.high
+    uneven = certainty.between(right, luck[:3], luck + 9.0, seed=2, samples=300, together=False)
+    assert 0 < uneven.low < uneven.value < uneven.high
+    assert uneven.doubt == 0
+    same = certainty.between(right, luck, luck, seed=2, samples=10)
+    assert same == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_exchanging_is_the_exact_sign_test_where_all_exchanges_can_be_listed() -> None:
+    draw = np.random.default_rng(7)
+    first, second = draw.integers(0, 2, (2, 2, 9, 1)).astype(float)
+    second[:, :6] = 1.0
+    gaps = (second - first).mean(0)[:, 0]
+    signs = 1 - 2 * ((np.arange(2**9)[:, None] >> np.arange(9)) & 1)
+    exact = (np.abs(signs @ gaps) >= abs(gaps.sum()) - 1e-9).mean()
+    assert 0.01 < exact < 0.9
+    found = certainty.exchanged(right, first, second, seed=3, samples=4000)
+    assert found == pytest.approx(exact, abs=4 * math.sqrt(exact / 4000))
+    assert found == certainty.exchanged(right, first, second, seed=3, samples=4000)
+    assert certainty.exchanged(right, first, first, seed=3, samples=20) == 1.0
+    sure = certainty.exchanged(right, np.zeros((1, 200, 1)), np.ones((1, 200, 1)), seed=3, samples=99)
+    assert sure == 0.01, "the difference itself is one of them"
+
+
+def test_exchanges_find_what_is_there_as_often_as_they_say() -> None:
+    """Of systems that are one, a chance below a tenth comes one time in ten."""
+    draw = np.random.default_rng(8)
+    chances = [
+        certainty.exchanged(right, *draw.normal(0, 1, (2, 3, 30, 1)), seed=each, samples=39) for each in range(250)
+    ]
+    share, low, high = certainty.wilson(sum(chance <= 0.1 for chance in chances), 250, 0.999)
+    assert low < 0.1 < high, share
+
+
+def test_splits_that_share_examples_are_less_sure_than_runs() -> None:
+    """Nadeau and Bengio: 1/J + n2/n1 in the place of 1/J."""
+    scores = [0.8, 0.82, 0.77, 0.81]
+    spread = np.std(scores, ddof=1)
+    reach = certainty.student(0.975, 3) * spread * math.sqrt(1 / 4 + 0.25)
+    mean = np.mean(scores)
+    assert certainty.over_splits(scores, 0.25) == pytest.approx((mean, mean - reach, mean + reach), rel=1e-12)
+    plain = certainty.over_seeds(scores)
+    assert certainty.over_splits(scores, 1e-12) == pytest.approx(plain)
+
+
 def test_wilsons_interval_solves_its_equation() -> None:
     """Its ends are the p at which the share seen is z standard errors of p away."""
     for right, total in ((0, 1), (0, 20), (1, 9), (50, 100), (7, 7)):
@@ -192,6 +262,12 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: certainty.bootstrap(scores.accuracy, [1, 0], [1], seed=0), "2 examples and 1 guesses"),
     (lambda: certainty.bootstrap(scores.accuracy, [1], [1], seed=0, samples=0), "0 resamples"),
     (lambda: certainty.paired(scores.accuracy, [1, 0], [1, 0], [1], seed=0), "2 examples and 1 guesses"),
+    (lambda: certainty.between(right, [[[1]]], [[[1], [0]]], seed=0), "1 examples and 2 examples"),
+    (lambda: certainty.between(right, [[[1]]], [[[1]], [[0]]], seed=0), "1 runs and 2 runs"),
+    (lambda: certainty.between(right, [[[1]]], [[[1]]], seed=0, samples=0), "0 resamples"),
+    (lambda: certainty.exchanged(right, [[[1]]], [[[1]], [[0]]], seed=0), "1 runs and 2 runs"),
+    (lambda: certainty.exchanged(right, [[[1]]], [[[1]]], seed=0, samples=0), "0 resamples give no chance"),
+    (lambda: certainty.over_splits([0.5, 0.6], 0.0), "ratio of test to train is 0.0"),
     (lambda: certainty.wilson(3, 2), "3 of 2 is no share"),
     (lambda: certainty.majority(np.array([]), scores.accuracy), "there are no labels"),
     (lambda: certainty.failed([0.5], 0.4, losses=[0.1]), "give both"),

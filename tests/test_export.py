@@ -84,7 +84,10 @@ def test_the_card_tells_what_the_manifests_tell(root: str, folder: Path) -> None
     for language, sums in totals.items():
         assert f"| {language} | {sums['documents']:,} | {sums['tokens']:,} |" in body
     tuned = told.datasets[told.of("Finetune")[-1]].about["result"]
-    assert f"{tuned['accuracy']:.3f}" in body
+    part = tuned["parts"][tuned["tested"][0]]
+    row = next(line for line in body.split("\n") if line.startswith("| fine-tuned, accuracy on test"))
+    assert f"| {part['pretrained']['accuracy']['mean']:.3f}" in row
+    assert f"{part['majority']['accuracy']:.3f} by the most frequent answer" in row
     assert not re.search(r"\{[{%]|None|nan", body), "nothing unfilled"
 
 

@@ -141,7 +141,7 @@ def test_an_unknown_label_in_a_test_is_named(model: str, labelled: str, tmp_path
 def test_words_of_the_command_are_understood_or_named() -> None:
     assert columns_of(("text=a", "label=-1")) == {"text": "a", "label": -1}
     assert aids_of(("rdrop=0.5", "lora=4", "balance=inverse")) == Aids(rdrop=0.5, lora=4, balance="inverse")
-    for given, words in ((("rdrop",), "is not understood"), (("luck=1",), "of balance"), (("lora=many",), "takes int")):
+    for given, words in ((("rdrop",), "is not understood"), (("luck=1",), "of balance"), (("lora=many",), "as int")):
         with pytest.raises(ValueError, match=words):
             aids_of(given)
     with pytest.raises(ValueError, match="write it as role=column"):

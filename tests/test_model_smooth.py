@@ -134,8 +134,7 @@ def test_one_search_is_the_formula():
     def answer(move):
         plain = model.encoder.embedding(tokens, layout.positions, None, torch.float32).detach()
         states = model.encoder.stack(plain + move * plain.std(-1, correction=0, keepdim=True), layout)[0]
-        pooled = heads.means(states, layout)
-        return model.chooser(torch.tanh(model.dense(pooled)))
+        return model.chosen(heads.means(states, layout))
 
     p, q = answer(start).softmax(1), clean.softmax(1)
     [slope] = torch.autograd.grad(kl(p, q) + kl(q, p), start)

@@ -315,11 +315,14 @@ def test_the_numbers_of_training_and_tuning_are_those_of_their_results(trained: 
     for name in ("first_loss", "last_loss", "holdout_last", "unigram_entropy"):
         assert f"{result[name]:.4g}" in training, name
     assert f"{result['parameters']:,} parameters" in training
-    score = past.datasets[past.of("Finetune")[0]].about["result"]
-    tuning = page[page.index('id="tuning"') :]
-    for row in (score, score["scratch"], score["majority"]):
-        assert f"{row['accuracy']:.3f}" in tuning
-        assert f"{row['macro_f1']:.3f}" in tuning
+    address = past.of("Finetune")[0]
+    score = past.datasets[address].about["result"]
+    tuning = page[page.index(f'id="{address}-scores"') :].split("</section>")[0]
+    for part in score["tested"]:
+        for measure, one in score["parts"][part]["pretrained"].items():
+            if "mean" in one:
+                assert f">{one['mean']:.3f}<" in tuning
+                assert f">{score['parts'][part]['majority'][measure]:.3f}<" in tuning
 
 
 def test_the_recipe_on_the_page_is_the_recipe_of_the_run(root: str) -> None:

@@ -1,0 +1,279 @@
+"""The card of a fine-tuned model: what it tells apart, from which data it learnt that, how well, and where that ends.
+
+Promises: every number is one of `result.json`, `data.json`, `config.json`, the parts beside them or the weights; the
+header is what the Hub reads, with the scores of these very weights and the mean over all seeds told apart; words of
+files and labels cannot break out of their cell. Costs milliseconds. Refuses a folder without the two files.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from tundish.pipeline.card import cell
+
+TEMPLATE = Path(__file__).with_name("card_tuned.md.j2")
+PIPELINES = {  # as the Hub calls the tasks
+    "classify": "text-classification",
+    "multilabel": "text-classification",
+    "regress": "text-classification",
+    "tag": "token-classification",
+    "answer": "question-answering",
+    "embed": "sentence-similarity",
+    "write": "text2text-generation",
+}
+METRICS = {  # as the Hub calls the measures
+    **{"accuracy": "accuracy", "micro_f1": "f1", "span_f1": "f1", "f1": "f1"},
+    **{"spearman": "spearmanr", "pearson": "pearsonr", "found_first": "accuracy"},
+}
+DOES = {
+    "classify": "gives a text one of {count} labels",
+    "multilabel": "gives a text any of {count} labels",
+    "regress": "gives a text a number",
+    "tag": "gives each word one of {count} tags",
+    "answer": "finds the answer to a question in a text",
+    "embed": "turns texts into vectors in which those that belong together find each other",
+    "write": "writes a text to a text",
+}
+CALIBRATIONS = {
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "expected_error": "expected calibration error",
+    "maximum_error": "maximum calibration error",
+}
+SPREADS = {"classify": "softmax(-1)", "multilabel": "sigmoid()"}
+LABELS, FILES, ODD = 40, 4, 8  # so many are listed
+FEW = 20  # examples of a label in train below which little is learnt of it
+
+
+def card_tuned(
+    config: Mapping[str, Any],
+    result: Mapping[str, Any],
+    data: Mapping[str, Any],
+    *,
+    architecture: str,
+    parameters: int,
+    temperature: float,
+    name: str,
+    licence: str = "",
+    files: Mapping[str, Mapping[str, int]] | None = None,
+) -> str:
+    """Markdown with the header that the Hub reads. `config`, `result`, `data`: the files of a fine-tuning; `files`: of
+    each part, rows by the file they came from. `licence`: as whoever exports it says."""
+    task, classes = config["task"], result.get("classes", {}).get("scores", [])
+    ranked = sorted(classes, key=lambda each: -each["support"])[:LABELS]
+    calibrated = task in SPREADS and temperature != 1.0
+    body = _template().render(
+        header=yaml.safe_dump(_header(config, result, name, licence), sort_keys=False, allow_unicode=True),
+        name=plain(name),
+        task=task,
+        summary=_summary(config, result, architecture, parameters),
+        spread=SPREADS.get(task, ""),
+        loader="AutoModelForCausalLM" if config["shape"]["stack"] == "decoder" else "AutoModelForSeq2SeqLM",
+        calibrated=calibrated,
+        temperature=f"{temperature:.4g}",
+        labels=_labels(config["names"]) if task != "regress" else "",
+        data=list(_data(data, files or {})),
+        balance=_balance(data),
+        scores=list(_scores(result)),
+        seeds=_seeds(result),
+        reading=" ".join(_reading(result)),
+        calibration=list(_calibration(result)),
+        first=result["tested"][0] if result["tested"] else "",
+        classes=[{**each, **{key: three(each[key]) for key in ("precision", "recall", "f1")}} for each in ranked],
+        classes_more=len(classes) - len(ranked),
+        training=list(_training(config, result)),
+        trunk=_trunk(config.get("trunk") or {}),
+        limits=list(_limits(config, result, data)),
+    )
+    return "\n".join(line.rstrip() for line in body.splitlines()) + "\n"
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"cell": cell}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def plain(words: Any) -> str:
+    """On one line, and nothing in it is HTML or code.
+
+    >>> plain("a <b>\\n`c`")
+    'a &lt;b> c'
+    """
+    return " ".join(str(words).replace("`", " ").split()).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def three(value: float | None) -> str:
+    """
+    >>> three(0.12345), three(None)
+    ('0.123', '')
+    """
+    return "" if value is None else f"{value:.3f}"
+
+
+def own_scores(result: Mapping[str, Any], part: str) -> Mapping[str, float]:
+    """The scores of the run whose weights stayed, which is the first; empty where it failed."""
+    first = next(iter(result.get("runs", [])), {})
+    return {} if first.get("failed") else first.get("scores", {}).get(part, {})
+
+
+def _header(config: Mapping[str, Any], result: Mapping[str, Any], name: str, licence: str) -> dict[str, Any]:
+    task = config["task"]
+    index = [each for part in result["tested"] for each in _indexed(result, part, PIPELINES[task])]
+    own = ["sentence-transformers", "feature-extraction"] if task == "embed" else []
+    return {
+        "license": licence or "unknown",
+        "library_name": "sentence-transformers" if task == "embed" else "transformers",
+        "pipeline_tag": PIPELINES[task],
+        "tags": ["tundish", *own],
+    } | ({"model-index": [{"name": name, "results": index}]} if index else {})
+
+
+def _indexed(result: Mapping[str, Any], part: str, pipeline: str) -> Iterator[dict[str, Any]]:
+    """A part's results: of the measure runs are compared by."""
+    measure = result["measure"]
+    kind, metrics = METRICS.get(measure, measure), []
+    mean = result["parts"][part].get("pretrained", {}).get(measure)
+    if (value := own_scores(result, part).get(measure)) is not None:
+        metrics.append({"type": kind, "value": value, "name": f"{measure}, these weights"})
+    if mean is not None:
+        metrics.append({"type": kind, "value": mean["mean"], "name": f"{measure}, mean of {_seeds(result)}"})
+    if metrics:
+        yield {"task": {"type": pipeline}, "dataset": {"name": part, "type": "custom"}, "metrics": metrics}
+
+
+def _seeds(result: Mapping[str, Any]) -> str:
+    count = len(result["seeds"])
+    return f"{count} seeds" if count > 1 else "one seed"
+
+
+def _summary(config: Mapping[str, Any], result: Mapping[str, Any], architecture: str, parameters: int) -> str:
+    does = DOES[config["task"]].format(count=len(config["names"]))
+    trained = result["examples"].get("train", 0)
+    return (
+        f"{architecture} of {parameters:,} parameters that {does}. It learnt that from {trained:,} examples, by "
+        f"tundish {version('tundish')}. Every number on this page is read off the files that the fine-tuning left."
+    )
+
+
+def _labels(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LABELS} more" if len(names) > LABELS else ""
+    return ", ".join(plain(name) for name in names[:LABELS]) + more
+
+
+def _data(data: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) -> Iterator[dict[str, str]]:
+    for part, told in sorted(data["parts"].items(), key=lambda each: (each[0] != "train", each[0])):
+        mine, pieces = files.get(part, {}), told.get("pieces", {})
+        named = ", ".join(f"{file} ({rows:,})" for file, rows in list(mine.items())[:FILES])
+        more = f" and {len(mine) - FILES} more" if len(mine) > FILES else ""
+        longer = f"{pieces['longer']:,}" if pieces.get("longer") is not None else ""
+        yield {"part": part, "rows": f"{told['rows']:,}", "files": named + more, "longer": longer}
+
+
+def _balance(data: Mapping[str, Any]) -> dict[str, Any]:
+    """How many examples of a label, or entities of a type, each part has."""
+    parts = sorted(data["parts"], key=lambda each: (each != "train", each))
+    counts = {part: _counts(data["parts"][part]) for part in parts}
+    labels = sorted({label for each in counts.values() for label in each})
+    ranked = sorted(labels, key=lambda each: (-counts[parts[0]].get(each, 0), each))
+    rows = [(label, [f"{counts[part].get(label, 0):,}" for part in parts]) for label in ranked[:LABELS]]
+    return {"parts": parts, "rows": rows, "more": len(ranked) - len(rows)} if rows else {}
+
+
+def _counts(told: Mapping[str, Any]) -> dict[str, int]:
+    if "entities" in told:
+        return {str(name): int(count) for name, count in told["entities"].items() if isinstance(count, int)}
+    return {name: each["count"] for name, each in told.get("classes", {}).items()}
+
+
+def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """A row for each measure of each tested part, that by which runs are compared first."""
+    for part in result["tested"]:
+        told, own = result["parts"][part], own_scores(result, part)
+        measures = {name: one for name, one in told.get("pretrained", {}).items() if "mean" in one}
+        for name, one in sorted(measures.items(), key=lambda each: each[0] != result["measure"]):
+            low, high = one.get("interval", (None, None))
+            between = "" if low is None else f"{low:.3f} to {high:.3f}"
+            fresh = told.get("fresh", {}).get(name, {}).get("mean")
+            common = (told.get("majority") or {}).get(name)
+            own_one = three(own.get(name))
+            yield part, name.replace("_", " "), own_one, three(one["mean"]), between, three(fresh), three(common)
+
+
+def _reading(result: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        "These weights are those of the first seed; no run was chosen by its score. Intervals are Student's over "
+        "seeds, of one and the same data."
+    )
+    for part in result["tested"]:
+        for kind, words in (("pretrained", "runs"), ("fresh", "runs from fresh weights")):
+            lost = result["parts"][part].get(kind, {}).get("failed")
+            if lost:
+                yield f"On {plain(part)}, {lost['runs']} of {lost['of']} {words} were no better than the majority."
+
+
+def _calibration(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    for part, told in result.get("calibration", {}).items():
+        for key, words in CALIBRATIONS.items():
+            if key in told.get("before", {}):
+                after = told.get("after", {}).get(key, {}).get("mean")
+                yield part, words, three(told["before"][key]["mean"]), three(after)
+
+
+def _training(config: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    form = config.get("form") or {}
+    yield "seeds", ", ".join(str(seed) for seed in result["seeds"])
+    yield "epochs", str(result["epochs"])
+    yield "batch", str(result["batch"])
+    yield "learning rate at its peak", f"{result['rate']:.3g}"
+    if config["head"] in ("sequence", "embedding"):
+        yield "pooling", config["pooling"]
+    if form.get("act"):
+        yield "head", f"a dense layer with {form['act']}{' and a norm' if form.get('norm') else ''}, and the last one"
+    shape = config["shape"]
+    yield "trunk", f"{shape['layers']} layers, {shape['width']} wide, {shape['heads']} heads"
+
+
+def _trunk(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card of the model it began from says, where that was one of ours."""
+    if not told.get("name"):
+        return {}
+    said = f"It began from `{plain(told['name'])}`."
+    if told.get("summary"):
+        said += f" Its card says: {plain(told['summary'])}"
+    if told.get("license") not in (None, "", "unknown"):
+        said += f" Its license: {plain(told['license'])}."
+    return {"sentence": said, "data": [plain(line) for line in told.get("data", [])]}
+
+
+def _limits(config: Mapping[str, Any], result: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[str]:
+    yield f"It reads {config['shape']['length']:,} tokens at once; what is longer has to be cut."
+    pieces = data["parts"].get("train", {}).get("pieces", {})
+    if pieces.get("longer"):
+        share = 100 * pieces["longer_share"]
+        yield f"In training texts were cut behind {pieces['length']:,} pieces, which {share:.1f} % were longer than."
+    few = [plain(name) for name, count in _counts(data["parts"].get("train", {})).items() if count < FEW]
+    if few:
+        yield f"Fewer than {FEW} examples in train: {', '.join(few[:LABELS])}. Expect little there."
+    for part in result["tested"]:
+        shared = data["parts"].get(part, {}).get("shared", {}).get("alike", 0)
+        if shared:
+            yield f"{shared:,} texts of {plain(part)} were in train as well, so its scores there are too high."
+        if not _beats(result["parts"][part], result["measure"]):
+            yield f"On {plain(part)} it is not shown to be better than the same training from fresh weights."
+    if next(iter(result.get("runs", [])), {}).get("failed"):
+        yield "The run whose weights these are failed; take another seed."
+    yield from (f"{plain(said)}." for said in list(data.get("told", []))[:ODD])
+    yield "On other texts than those of the parts above nothing is known of it."
+
+
+def _beats(told: Mapping[str, Any], measure: str) -> bool:
+    """Whether the interval lies above the mean from fresh weights; true where that was not asked."""
+    fresh, mine = (told.get(kind, {}).get(measure) for kind in ("fresh", "pretrained"))
+    if not fresh or not mine:
+        return True
+    return bool(mine.get("interval", [mine["mean"]])[0] > fresh["mean"])
