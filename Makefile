@@ -10,7 +10,7 @@ JOBS ?= 2
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PIP := $(BIN)/python $(INSTALL)
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow check bench docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tundish needs Python 3.11 or newer; say make PYTHON=python3.11")'
@@ -48,6 +48,10 @@ endif
 
 bench: $(BENCH)/.ready  ## a race against other systems: make bench NAME=judge ARGS=--quick
 	OMP_NUM_THREADS=1 $(BENCH)/bin/python benchmarks/$(NAME).py $(ARGS)
+
+docs: $(READY)  ## the documentation as a site, in build/site; a broken link is an error
+	$(PIP) --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
 
 clean:  ## remove what make made
 	rm -rf $(VENV) .venv-bench* build .demo

@@ -11,6 +11,7 @@ from tundish.pipeline.cli_compress import compress_command
 from tundish.pipeline.cli_contaminated import contaminated_command
 from tundish.pipeline.cli_evaluate import evaluate_command
 from tundish.pipeline.cli_export import export_command
+from tundish.pipeline.cli_export_corpus import export_of
 from tundish.pipeline.cli_finetune import finetune_command
 from tundish.pipeline.cli_follow import follow_command
 from tundish.pipeline.cli_language import train_language_command
@@ -120,8 +121,16 @@ def stage_command(name: str, files: tuple[str, ...], sets: tuple[str, ...], rows
 
 
 LOOKS = (report_command, why_command, page_command, replay_command)
-MODELS = (finetune_command, compress_command, predict_command, evaluate_command, export_command, contaminated_command)
-for command in (*LOOKS, *MODELS, train_language_command, vocabulary_command, stream_command, follow_command):
+MODELS = (finetune_command, compress_command, predict_command, evaluate_command, contaminated_command)
+for command in (
+    *LOOKS,
+    *MODELS,
+    export_of(export_command),
+    train_language_command,
+    vocabulary_command,
+    stream_command,
+    follow_command,
+):
     cli.add_command(command)
 
 

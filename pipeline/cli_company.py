@@ -48,7 +48,7 @@ def joined(task: Any, wanted: Wanted, length: int) -> tuple[Any, list[str]]:
     """The task with the others beside it, and what is to be said of them; the task itself where none was named. A root
     without a corpus is refused here, before anything is trained."""
     from tundish.stages.finetune_mixed import mixed, planned
-    from tundish.stages.finetune_mixed_files import mixing_of, others_of
+    from tundish.stages.finetune_others import mixing_of, others_of
 
     if wanted.corpus is not None:
         from tundish.pipeline.contaminated import looked_in

@@ -43,7 +43,7 @@ SURFACE = {
         "as_json",
     },
     "evaluate": {"model", "pairs", "texts", "column", "most", "causal", "as_json"},
-    "export": {"root", "to", "model", "precision", "generator", "licence", "as_json"},
+    "export": set(),  # a group of two
     "compress": {
         "alpha",
         "as_json",
