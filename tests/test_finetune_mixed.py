@@ -23,8 +23,8 @@ from tundish.stages import finetune_one, finetune_runs
 from tundish.stages.finetune_kinds import loss_of, outputs, scored
 from tundish.stages.finetune_mixed import BESIDE, MixedTask, Mixing, Other, alone, mixed, planned
 from tundish.stages.finetune_mixed import told as told_of
-from tundish.stages.finetune_others import mixing_of, others_of
 from tundish.stages.finetune_one import Besides, trained
+from tundish.stages.finetune_others import mixing_of, others_of
 from tundish.stages.finetune_rows import rows_of
 from tundish.stages.finetune_runs import found, read
 from tundish.stages.finetune_task import Aids, Run, TuneTask
