@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from tundish.cluster import store
 from tundish.stages.examples_cells import FORMS, Column, Fault, Found, Layout, cells, lined, missing, sentences, text_of
+from tundish.stages.examples_features import names_in, spelt
 from tundish.stages.ingest_streams import opened
 from tundish.stages.read import picked
 from tundish.stages.read_batches import batches, parquet
@@ -77,7 +78,8 @@ def rows(uri: str, form: str, columns: Mapping[str, Column], needed: Sequence[st
     with opened(uri) as stream:
         try:
             if form in ("parquet", "arrow"):
-                yield from _picked(_tables(stream, form, columns), uri, columns, needed)
+                names = names_in(stream, form)
+                yield from _picked(spelt(_tables(stream, form, columns), names), uri, columns, needed)
             elif form in ("csv", "tsv"):
                 yield from cells(stream, pack, form, uri, columns, needed, layout)
             elif form == "conll":
