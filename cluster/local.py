@@ -1,24 +1,31 @@
 """The verbs in this process, or in a few processes beside it: samples, tests, laptops. The same bytes as on Ray.
 
 The processes stay from stage to stage, for each takes seconds to begin, with the environment of the first; they go
-while a gang trains and where a stage fails, and end with this one, however that ends.
+while a gang trains and where a stage fails, and end with this one, however that ends. The work of a stage is handed
+to them in a file, once a process: it names every shard of its source, so that handing it over with each item took the
+square of their number.
 """
 
 import asyncio
 import contextlib
+import functools
+import itertools
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from concurrent.futures import wait as finished
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 from tundish.cluster.verbs import PATIENCE, Keeper, Status, Watch, quiet, unwatched
@@ -26,6 +33,7 @@ from tundish.cluster.wish import Stopped, signals
 
 POLL = 0.05  # seconds between looks at the keepers
 GRACE = 10.0  # seconds for workers that cannot go on, because another one is lost
+AHEAD = 4  # items handed out for each process: none waits for this one, and no more are held than that
 
 
 @dataclass
@@ -42,15 +50,20 @@ class Local:
             yield from map(work, items)
             return
         pool = self._pool()
-        pending: list[Future[Any]] = []
-        try:
-            pending += [pool.submit(work, item) for item in items]
-            for future in as_completed(pending):
-                yield future.result()
-        except BaseException:
-            self._kept = None
-            _let_go(pool, [future for future in pending if not future.cancel()])
-            raise
+        pending: set[Future[Any]] = set()
+        left = iter(items)
+        with _laid(work) as laid:
+            try:
+                pending |= {pool.submit(laid, item) for item in itertools.islice(left, AHEAD * self.workers)}
+                while pending:
+                    done, pending = finished(pending, return_when=FIRST_COMPLETED)
+                    pending |= {pool.submit(laid, item) for item in itertools.islice(left, len(done))}
+                    for future in done:
+                        yield future.result()
+            except BaseException:
+                self._kept = None
+                _let_go(pool, [future for future in pending if not future.cancel()])
+                raise
 
     def _pool(self) -> ProcessPoolExecutor:
         with contextlib.suppress(BrokenProcessPool):
@@ -104,6 +117,31 @@ class Local:
                     if process.pid:
                         process.join()
         _end(failed, told, asked)
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """Work that lies in a file."""
+
+    path: str
+
+    def __call__(self, item: Any) -> Any:
+        return _taken(self.path)(item)
+
+
+@contextlib.contextmanager
+def _laid(work: Callable[[Any], Any]) -> Iterator[_Laid]:
+    """The work in a file of its own, for as long as it takes."""
+    with tempfile.NamedTemporaryFile(prefix="tundish-", suffix=".work") as file:
+        pickle.dump(work, file)
+        file.flush()
+        yield _Laid(file.name)
+
+
+@functools.lru_cache(maxsize=1)
+def _taken(path: str) -> Callable[[Any], Any]:
+    work: Callable[[Any], Any] = pickle.loads(Path(path).read_bytes())
+    return work
 
 
 def _join(ranks: list[Any], asked: list[int]) -> list[Any]:

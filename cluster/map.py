@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,28 +12,77 @@ from tundish.cluster.shards import Dataset, Shard, digest_of
 from tundish.cluster.target import standing
 from tundish.cluster.verbs import BATCH, At, Cluster, Job, Source, Told
 
+MOST = 8192  # tasks of one map: each costs a driver some 10 ms
+
+
+def tasks_of(shards: int) -> int:
+    """How many tasks the shards of a map are dealt to where a task costs more than handing over an item: neighbours
+    go together, and a task that is done again skips those of its shards that were committed."""
+    return min(shards, MOST)
+
 
 def origin_of(source: Source) -> str:
     """Digest of everything a source would give, shard by shard."""
     return digest_of([[name, source.digests(name)] for name in source.names])
 
 
+Apart = tuple[Dataset | None, ...]  # the source, and what each job reads, where that can be taken apart by shards
+Item = tuple[int, str, Apart]  # number and name of a shard, and all that has to be known to read it
+
+
+@dataclass(frozen=True)
+class _Items(Sequence[Item]):
+    """The shards of a source, each with what has to be known of it alone, made when it is taken."""
+
+    names: tuple[str, ...]
+    sources: Apart
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        name = self.names[index]
+        return index, name, tuple(source and source.only(name) for source in self.sources)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a worker does with every item: picklable, sent to it once. What is said of a shard comes with its item: a
+    worker that knew of all would hold a kilobyte a shard, which at ten million of them is more than it has."""
+
+    jobs: tuple[Job, ...]
+    source: Source | None  # none where each item brings its own
+
+    def __call__(self, item: Item) -> list[list[dict[str, Any]]]:
+        index, name, (own, *reads) = item
+        source = own or self.source
+        assert source is not None
+        jobs = tuple(replace(job, reads=one or job.reads) for job, one in zip(self.jobs, reads, strict=True))
+        return _Pass(jobs, source)(index, name)
+
+
+def _dealt(jobs: Sequence[Job], source: Source) -> tuple[_Work, _Items]:
+    """The work of a map and its items."""
+    every = (source, *(job.reads for job in jobs))
+    apart = tuple(one if isinstance(one, Dataset) else None for one in every)
+    kept = tuple(replace(job, reads=None) if one else job for job, one in zip(jobs, apart[1:], strict=True))
+    return _Work(kept, None if apart[0] else source), _Items(source.names, apart)
+
+
 @dataclass(frozen=True)
 class _Pass:
-    """One pass over a shard of the source: picklable, sent to a worker once."""
+    """One pass over a shard of the source."""
 
     jobs: tuple[Job, ...]
     source: Source
 
-    def __call__(self, item: tuple[int, str]) -> list[list[dict[str, Any]]]:
-        index, name = item
-        done = self.committed(name)
-        open_jobs = [j for j, shards in enumerate(done) if shards is None]
-        if open_jobs:
-            self._run(index, name, open_jobs)
-            done = self.committed(name)
-        assert all(shards is not None for shards in done), f"{name} was not committed"
-        return [[shard.plain() for shard in shards or ()] for shards in done]
+    def __call__(self, index: int, name: str) -> list[list[dict[str, Any]]]:
+        found = self.committed(name)
+        if open_jobs := [j for j, shards in enumerate(found) if shards is None]:
+            self._run(index, name, open_jobs, found)
+        return [[shard.plain() for shard in shards or ()] for shards in found]
 
     def committed(self, name: str) -> list[tuple[Shard, ...] | None]:
         """The shards of each job that are there already; None for a job that has to run."""
@@ -56,7 +105,9 @@ class _Pass:
             }
         return inputs
 
-    def _run(self, index: int, name: str, open_jobs: Sequence[int]) -> None:
+    def _run(self, index: int, name: str, open_jobs: Sequence[int], found: list[tuple[Shard, ...] | None]) -> None:
+        """Do the jobs that are open, and put their shards among those found. A commit is not looked up again: that
+        is three requests a shard where the store is asked over a network."""
         needed = set(open_jobs)
         for j in reversed(range(len(self.jobs))):
             needed |= set(self.jobs[j].after) if j in needed else set()
@@ -67,7 +118,6 @@ class _Pass:
             for batch in self.source.batches(name, BATCH):
                 self._batch(batch, sorted(needed), writers, {j: At(name, index, row, tallies[j]) for j in needed})
                 row += len(batch)
-            found = self.committed(name)
             for j in open_jobs:
                 inputs = self._inputs(self.jobs[j], name, found)
                 assert inputs is not None
@@ -118,15 +168,14 @@ def map_(
             store.sweep(out.uri)
             if not all(outs):  # its shards may be written over: from here on the old manifest would lie
                 store.remove(store.join(out.uri, "manifest.json"))
-    work = _Pass(tuple(jobs), source)
+    work, items = _dealt(jobs, source)
     gathered: list[list[list[Shard]]] = [[[] for _ in job.outs] for job in jobs]
-    items = list(enumerate(source.names))
     cluster.watch(stage, 0, len(items), None)
     for done, result in enumerate(cluster.each(stage, work, items), 1):
         for j, shards in enumerate(result):
             for o, plain in enumerate(shards):
                 gathered[j][o].append(Shard.of(plain))
-        last = Shard.of(result[0][0])
+        last = gathered[0][0][-1]
         cluster.watch(stage, done, len(items), Told(last.name, last.rows, last.counts))
     sealed = []
     for job, outs, its_origin in zip(jobs, gathered, origins, strict=True):

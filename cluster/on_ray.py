@@ -17,6 +17,7 @@ from typing import Any
 
 import ray
 
+from tundish.cluster.map import tasks_of
 from tundish.cluster.ray_gang import run_gang
 from tundish.cluster.verbs import Keeper, Restart, Status, Watch, quiet, unwatched
 from tundish.cluster.wire import answers
@@ -130,7 +131,7 @@ class OnRay:
         if not items:
             return
         rows = [{"item": pickle.dumps(item)} for item in items]
-        dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), 8192))
+        dataset = ray.data.from_items(rows, override_num_blocks=tasks_of(len(rows)))
         mapped = dataset.map_batches(carried(stage, work), batch_size=1, num_cpus=1)
         mapped.set_name(stage.replace(" ", "_"))
         try:

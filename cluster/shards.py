@@ -7,13 +7,14 @@
 
 Promises: readers trust only the manifest; a shard is checked against its digest before its rows are used; datasets
 lie beside each other only when every shard has the same name and the same ids in the same order. Refuses, by name,
-a shard whose bytes changed. Costs one hashing pass a shard and process.
+a shard whose bytes changed. Costs one hashing pass a shard and process; a shard that lies elsewhere comes once, whole,
+for its digest and its rows.
 """
 
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 from tundish.cluster import store
 
 SCHEMA = 1
+KNOWN = 4096  # files that a process remembers to have checked
 
 
 class Damaged(ValueError):
@@ -51,10 +53,8 @@ class Shard:
         return digest_of([self.digest, dict(self.constants)]) if self.constants else self.digest
 
     def plain(self) -> dict[str, Any]:
-        return {
-            k: dict(v) if isinstance(v, Mapping) else list(v) if isinstance(v, tuple) else v
-            for k, v in self.__dict__.items()
-        }
+        laid = {"inputs": dict(self.inputs), "counts": dict(self.counts), "constants": dict(self.constants)}
+        return {**self.__dict__, "columns": list(self.columns), **laid}
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "Shard":
@@ -122,6 +122,11 @@ class Dataset:
     def digests(self, name: str) -> dict[str, str]:
         """What decides the rows of a shard: the digest of each file that `read` would open."""
         return {f"{d.address}/{name}": d.shard(name).content for d in self._sources()}
+
+    def only(self, name: str) -> "Dataset":
+        """What has to be known to read one shard: it, and the first one, which says where each column lies."""
+        shards = tuple({one.name: one for one in (*self.shards[:1], self.shard(name))}.values())
+        return replace(self, shards=shards, about={}, others=tuple(other.only(name) for other in self.others))
 
     def _sources(self) -> list["Dataset"]:
         """The datasets that hold the wanted columns; all of them when no columns were chosen."""
@@ -208,10 +213,18 @@ def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(summed.items()))
 
 
-@functools.lru_cache(maxsize=4096)
-def _checked(uri: str, digest: str, stamp: tuple[int, int]) -> None:
-    if store.digest(uri) != digest:
+_known: set[tuple[str, str, int, int]] = set()  # files this process has checked: URI, digest, size, time
+
+
+def _checked(uri: str, digest: str, size: int, time: int, found: Callable[[], str]) -> None:
+    key = (uri, digest, size, time)
+    if key in _known:
+        return
+    if found() != digest:
         raise Damaged(f"{uri} does not match its digest in the manifest; restore it, or delete it and run again")
+    if len(_known) >= KNOWN:
+        _known.clear()
+    _known.add(key)
 
 
 def check(uri: str, shard: Shard) -> None:
@@ -220,20 +233,39 @@ def check(uri: str, shard: Shard) -> None:
     if size is None:
         raise Damaged(f"{uri} is named in a manifest and is not there; restore it, or run again")
     path = store.local(uri)
-    _checked(uri, shard.digest, (size, path.stat().st_mtime_ns if path else 0))
+    _checked(uri, shard.digest, size, path.stat().st_mtime_ns if path else 0, lambda: store.digest(uri))
 
 
 def load(uri: str, shard: Shard, columns: tuple[str, ...] | None = None) -> pa.Table:
     """The table in a shard's file, after its digest was checked. Arrow files on local disks are memory-mapped."""
-    check(uri, shard)
-    filesystem, path = store.resolve(uri)
+    if path := store.local(uri):
+        check(uri, shard)
+        source = pa.OSFile(str(path)) if uri.endswith(".parquet") else pa.memory_map(str(path))
+    else:
+        source = _fetched(uri, shard)
     if uri.endswith(".parquet"):
-        reader = pq.ParquetFile(filesystem.open_input_file(path))
+        reader = pq.ParquetFile(source)
         wanted = None if columns is None else [c for c in reader.schema_arrow.names if c in columns]
         return reader.read(columns=wanted)
-    source = pa.memory_map(path) if store.local(uri) else filesystem.open_input_file(path)
     table = pa.ipc.open_file(source).read_all()
     return table if columns is None else table.select([c for c in table.column_names if c in columns])
+
+
+def _fetched(uri: str, shard: Shard) -> pa.NativeFile:
+    """A file that lies elsewhere, after its digest was checked. The first time it comes whole, in one request; block
+    by block for its digest, and again for its rows, it took a request a MiB."""
+    filesystem, path = store.resolve(uri)
+    try:
+        with store.telling(uri):
+            stream = filesystem.open_input_file(path)
+            size = stream.size()
+            if (uri, shard.digest, size, 0) in _known:
+                return stream
+            body = stream.read_buffer()
+    except FileNotFoundError:
+        raise Damaged(f"{uri} is named in a manifest and is not there; restore it, or run again") from None
+    _checked(uri, shard.digest, size, 0, lambda: hashlib.sha256(body).hexdigest())
+    return pa.BufferReader(body)
 
 
 def opened(uri: str) -> Dataset | None:

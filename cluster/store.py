@@ -27,6 +27,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 CHUNK = 1 << 20
+WIDE = 1 << 24  # bytes read at once where each read is a request
+FLAT = ("s3", "gcs")  # stores without folders: one made for each file would be a handful of requests, all to one key
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -134,6 +136,14 @@ def listing(uri: str) -> list[str]:
     return sorted(each.base_name for each in infos)
 
 
+def sizes(uri: str) -> dict[str, int]:
+    """Bytes of every file directly under a folder, by name, from one listing; an absent folder is empty."""
+    filesystem, path = resolve(uri)
+    with telling(uri):
+        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return {each.base_name: each.size for each in infos if each.is_file}
+
+
 def matching(pattern: str) -> list[str]:
     """URIs of the files a path, folder or glob (`*`, `?`, `**` on local paths) names, sorted."""
     with telling(pattern):
@@ -191,8 +201,9 @@ def read_json(uri: str) -> Any | None:
 def digest(uri: str) -> str:
     """SHA-256 of a file's bytes, in hex; streams."""
     found = hashlib.sha256()
+    step = WIDE if local(uri) is None else CHUNK
     with opened(uri) as stream, telling(uri):
-        while block := stream.read(CHUNK):
+        while block := stream.read(step):
             found.update(block)
     return found.hexdigest()
 
@@ -280,7 +291,8 @@ def _publish(attempt: Path, target: Path | None, uri: str) -> None:
     if target is not None:
         return _renamed(attempt, target)
     filesystem, path = resolve(uri)
-    filesystem.create_dir(posixpath.dirname(path), recursive=True)
+    if filesystem.type_name not in FLAT:
+        filesystem.create_dir(posixpath.dirname(path), recursive=True)
     # by its name alone a file would be compressed on the way, archives a second time
     with open(attempt, "rb") as stream, filesystem.open_output_stream(path, compression=None) as sink:
         shutil.copyfileobj(stream, sink, CHUNK)

@@ -227,3 +227,14 @@ def test_the_table_follows_from_the_seed_alone(simulate: ModuleType, modules: di
         assert row.driver > 0
     assert [row.how for row in one] == ["now", "again", "finer"] * 2
     assert one[3].hours < one[0].hours
+
+
+def test_where_a_driver_binds_is_where_its_line_crosses_the_workers(modules: dict[str, ModuleType]) -> None:
+    driver = sys.modules["engine_driver"]
+    tasks = (100, 300, 800)
+    quadratic, linear = [n * (1e-4 + n * 1e-6) for n in tasks], [n * 1e-4 for n in tasks]
+    assert driver.crossing(tasks, quadratic, 2.1e-3) == 2000
+    assert driver.crossing(tasks, linear, 2.1e-3) == 0
+    assert driver.crossing(tasks, linear, 1e-5) == 100
+    assert driver.exponent(tasks, [n**2 for n in tasks]) == 2.0
+    assert driver.exponent(tasks, linear) == 1.0

@@ -1,0 +1,197 @@
+"""A map on thousands of workers, event by event: tasks handed out by one driver, nodes that fail, tasks that drag.
+
+Promises: what the cluster decides is decided here alike. Shards go to tasks in the order of their names, neighbours
+together (`dealt`: Ray Data's own cut of a list into blocks); a worker takes the next task when it is free; a task lost
+with its node is done again first, and skips what was committed, at the cost of a look; the driver hands out one task
+after another. With `again`, which the cluster does not do: a worker that finds no task left takes a second copy of one
+that still runs, the longest-running first, two at a time at most; the first to end counts (Dean and Ghemawat, OSDI
+2004, "backup tasks"). No clock and no disk: the same arguments give the same outcome. Costs some 10 us an event.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+DONE, LOST, AGAIN, BACK = range(4)  # events: an attempt ends, a node fails, its tasks are known to be lost, it is back
+
+
+@dataclass(frozen=True)
+class Farm:
+    """Where the work is done. Seconds throughout."""
+
+    workers: int
+    node: int = 16  # workers a node
+    driver: float = 0.0  # of the driver, to hand out a task and take what it says
+    known: float = 35.0  # until a lost node is known to be lost
+    back: float = 300.0  # until there is another
+    look: float = 0.0  # to see that a shard was committed
+    again: bool = False  # whether idle workers take second copies
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.node < 1:
+            raise ValueError(f"{self.workers} workers, {self.node} a node; give at least 1 of each")
+
+
+class Outcome(NamedTuple):
+    seconds: float
+    worked: float  # worker-seconds, those of attempts that did not count included
+    driver: float  # seconds the driver was busy
+    shards: int  # shards worked on, those done twice included
+    looks: int  # committed shards that were looked at again
+    attempts: int
+    failures: int
+
+
+Pace = Callable[[int, int, int], np.ndarray]  # (task, attempt, worker) -> seconds of each of its shards
+
+
+def dealt(shards: int, tasks: int) -> list[tuple[int, int]]:
+    """First and last shard (exclusive) of each task: neighbours, the first tasks one longer where it does not go even.
+
+    Ray 2.60's `from_items` cuts a list so (data/read_api.py).
+
+    >>> dealt(7, 3)
+    [(0, 3), (3, 5), (5, 7)]
+    """
+    size, more = divmod(shards, tasks)
+    ends = [number * size + min(number, more) for number in range(tasks + 1)]
+    return list(pairwise(ends))
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    task: int
+    worker: int
+    first: int  # its first shard: those before were committed when it began
+    start: float
+    ends: np.ndarray  # seconds from its start to the end of each of its shards
+
+    def committed(self, now: float) -> int:
+        """Shards of its task that are committed by now, as far as it knows."""
+        return self.first + int(np.searchsorted(self.ends, now - self.start + 1e-9, "right"))
+
+
+@dataclass
+class _Task:
+    done: int = 0  # shards known to be committed, from the first on
+    tries: int = 0
+    running: set[int] = field(default_factory=set)  # numbers of attempts
+
+
+class _Run:
+    """The state between events."""
+
+    def __init__(self, tasks: int, farm: Farm, pace: Pace) -> None:
+        self.farm, self.pace = farm, pace
+        self.tasks = [_Task() for _ in range(tasks)]
+        self.queue, self.left = deque(range(tasks)), tasks
+        self.idle: deque[int] = deque(range(farm.workers))
+        self.down: dict[int, float] = {}  # node -> when it is back
+        self.events: list[tuple[float, int, int, int]] = []  # time, kind, what, number of the attempt: a heap
+        self.holds: dict[int, int] = {}  # worker -> number of its attempt
+        self.attempts: dict[int, _Attempt] = {}
+        self.elders: deque[int] = deque()  # numbers in the order they began
+        self.free = self.worked = self.busy = 0.0  # when the driver is free; worker-seconds; driver-seconds
+        self.shards = self.looks = self.number = self.failures = 0
+
+    def hand_out(self, now: float) -> None:
+        while self.idle and (task := self._next()) is not None:
+            self._begin(task, self.idle.popleft(), now)
+
+    def _next(self) -> int | None:
+        if self.queue:
+            return self.queue.popleft()
+        while self.farm.again and self.elders:
+            attempt = self.attempts.get(self.elders.popleft())
+            if attempt and len(self.tasks[attempt.task].running) == 1:
+                return attempt.task
+        return None
+
+    def _begin(self, task: int, worker: int, now: float) -> None:
+        """A second copy of a task looks at what the first has committed, and does the rest."""
+        state = self.tasks[task]
+        for other in state.running:
+            state.done = max(state.done, self.attempts[other].committed(now))
+        looks = state.done if state.tries else 0
+        self.free = max(now, self.free) + self.farm.driver
+        ends = looks * self.farm.look + np.cumsum(self.pace(task, state.tries, worker)[state.done :])
+        self.number, self.busy, self.looks = self.number + 1, self.busy + self.farm.driver, self.looks + looks
+        self.attempts[self.number] = _Attempt(task, worker, state.done, self.free, ends)
+        self.holds[worker], state.tries = self.number, state.tries + 1
+        state.running.add(self.number)
+        self.elders.append(self.number)
+        end = self.free + float(ends[-1] if len(ends) else looks * self.farm.look)
+        heapq.heappush(self.events, (end, DONE, worker, self.number))
+
+    def done(self, now: float, worker: int, number: int) -> None:
+        if self.holds.get(worker) != number:
+            return  # it was lost, or another copy was faster
+        self.left -= 1
+        for each in sorted(self.tasks[self.attempts[number].task].running):
+            self._end(each, now)
+        self.hand_out(now)
+
+    def _end(self, number: int, now: float) -> None:
+        """An attempt is over; its worker is free, unless its node is gone."""
+        attempt = self.attempts.pop(number)
+        state = self.tasks[attempt.task]
+        state.running.remove(number)
+        del self.holds[attempt.worker]
+        state.done = max(state.done, committed := attempt.committed(now))
+        whole = committed - attempt.first
+        self.shards += whole + (whole < len(attempt.ends) and now > attempt.start)
+        self.worked += max(0.0, now - attempt.start)
+        if attempt.worker // self.farm.node not in self.down:
+            self.idle.append(attempt.worker)
+
+    def _of(self, node: int) -> range:
+        return range(node * self.farm.node, min((node + 1) * self.farm.node, self.farm.workers))
+
+    def lost(self, now: float, node: int) -> None:
+        self.failures += 1
+        self.down[node] = now + self.farm.back
+        heapq.heappush(self.events, (self.down[node], BACK, node, 0))
+        for worker in self._of(node):
+            if number := self.holds.get(worker):
+                task = self.attempts[number].task
+                self._end(number, now)
+                if not self.tasks[task].running:
+                    heapq.heappush(self.events, (now + self.farm.known, AGAIN, task, 0))
+        gone = self._of(node)
+        self.idle = deque(worker for worker in self.idle if worker not in gone)
+
+    def again(self, now: float, task: int) -> None:
+        self.queue.appendleft(task)
+        self.hand_out(now)
+
+    def back(self, now: float, node: int) -> None:
+        if self.down.get(node) == now:  # else it failed once more meanwhile
+            del self.down[node]
+            self.idle.extend(self._of(node))
+            self.hand_out(now)
+
+
+def simulate(tasks: int, farm: Farm, pace: Pace, failures: Sequence[tuple[float, int]] = ()) -> Outcome:
+    """Carry all tasks to their end. `failures`: (second, node), in the order of time; a node that is down and fails is
+    down for so much longer."""
+    run = _Run(tasks, farm, pace)
+    run.events += [(time, LOST, node, 0) for time, node in failures]
+    heapq.heapify(run.events)
+    run.hand_out(0.0)
+    now = 0.0
+    while run.left:
+        now, kind, what, number = heapq.heappop(run.events)
+        if kind == DONE:
+            run.done(now, what, number)
+        elif kind == LOST:
+            run.lost(now, what)
+        elif kind == AGAIN:
+            run.again(now, what)
+        else:
+            run.back(now, what)
+    return Outcome(now, run.worked, run.busy, run.shards, run.looks, run.number, run.failures)
