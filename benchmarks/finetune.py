@@ -32,13 +32,14 @@ from curves_corpora import DATA, unpacked, works
 from finetune_tasks import TASKS, baseline, lead, parts_of, summarised
 
 from tundish.cluster.local import Local
+from tundish.cluster.shards import digest_of
 from tundish.operators.model import certainty
 from tundish.pipeline.run import run
 from tundish.stages.corpus import Corpus
 from tundish.stages.export import exported
-from tundish.stages.finetune_files import laid
+from tundish.stages.finetune_files import digests_of, laid
 from tundish.stages.finetune_runs import found, tune
-from tundish.stages.finetune_task import MEASURES, TuneTask
+from tundish.stages.finetune_task import MEASURES, VERSION, TuneTask
 from tundish.stages.gather import Gather
 from tundish.stages.judge import Judge
 from tundish.stages.pretrain import Pretrain
@@ -97,13 +98,18 @@ CORPORA: dict[str, Callable[[], list[str]]] = {
 }
 
 
+def marked(model: str) -> str:
+    """Of a model's bytes and of what the code makes of a run: another encoder of the same name has other results."""
+    return str(digest_of([VERSION, digests_of(model)]))[:8]
+
+
 def tuned(name: str, model: str, folder: Path, seeds: tuple[int, ...], most: int) -> dict[str, Any]:
     """The result of a task: its runs are made where they are missing. What is sealed in SEALED is read from there."""
-    file = f"{name}-{Path(model).name}-{most}.json"
+    file = f"{name}-{Path(model).name}-{most}-{marked(model)}.json"
     for kept in (folder / file, SEALED / file):
         if kept.exists() and len((result := json.loads(kept.read_text()))["seeds"]) >= len(seeds):
             return result  # type: ignore[no-any-return]
-    out = folder / f"{name}-{Path(model).name}-{most}"
+    out = folder / file.removesuffix(".json")
     out.mkdir(parents=True, exist_ok=True)
     given = parts_of(name, most)
     task, report = laid(model, given, str(out), length=LENGTH, seeds=seeds, epochs=3, batch=16)
@@ -112,7 +118,7 @@ def tuned(name: str, model: str, folder: Path, seeds: tuple[int, ...], most: int
     result["fasttext"] = baseline(name, given)
     if name == "scitldr":
         chosen(task, result)
-    result["unknown"] = report["parts"]["train"].get("pieces", {}).get("longer_share")
+    result["cut"] = report["parts"]["train"].get("pieces", {}).get("longer_share")
     for name in ("hardest", "suspects", "slices"):  # texts of the sets stay where they are
         result.pop(name, None)
     (folder / file).write_text(json.dumps(result, indent=1))
@@ -193,8 +199,8 @@ def main() -> None:
     if not said.table and not said.encoder:
         encoder(said.folder, said.tokens)
     for name in said.tasks:
-        file = f"{name}-{Path(model).name}-{said.most}.json"
-        sealed = [folder / file for folder in (said.folder, SEALED) if (folder / file).exists()]
+        file = f"{name}-{Path(model).name}-{said.most}-*.json"
+        sealed = [path for folder in (said.folder, SEALED) for path in sorted(folder.glob(file))]
         if said.table and not sealed:
             continue
         seeds = tuple(range(1, said.seeds + 1))

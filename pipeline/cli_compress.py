@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tundish.pipeline.cli_finetune import columns_of
-from tundish.pipeline.cli_options import ERR
+from tundish.pipeline.cli_options import ERR, tests_of
 
 OUT = Console(emoji=False)
 
@@ -58,10 +58,7 @@ def compress_command(
     """Distil, prune, quantize and export a fine-tuned model: size, speed and score of each, and their front."""
     from tundish.stages.compress_run import run
 
-    files: dict[str, Any] = {"train": list(train)} | ({"dev": list(dev)} if dev else {})
-    for number, one in enumerate(test):
-        name, sign, path = one.partition("=")
-        files[name if sign else ("test" if not number else f"test-{number + 1}")] = path if sign else one
+    files: dict[str, Any] = {"train": list(train), **({"dev": list(dev)} if dev else {}), **tests_of(test)}
     Path(out).mkdir(parents=True, exist_ok=True)
 
     def tell(line: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ import click
 from rich.console import Console
 
 OUT, ERR = Console(emoji=False), Console(stderr=True, emoji=False)  # `:b:` in a name is no picture
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of a test
 
 recipe_options = [
     click.argument("recipe"),
@@ -37,6 +40,25 @@ def loaded(recipe: str, sets: tuple[str, ...], sample: int | None) -> Any:
         raise ValueError(f"--sample {sample} takes nothing; give 1 or more, or leave it out to take everything")
     stage = recipes.changed(recipes.load(recipe), sets)
     return recipes.sampled(stage, sample) if sample else stage
+
+
+def tests_of(given: tuple[str, ...]) -> dict[str, str]:
+    """Files to test on by their names: `NAME=FILE`, or a file alone, which is called test, test-2 and so on.
+
+    >>> tests_of(("a.tsv", "other=b.tsv", "x/c=1.tsv"))
+    {'test': 'a.tsv', 'other': 'b.tsv', 'test-3': 'x/c=1.tsv'}
+    """
+    found: dict[str, str] = {}
+    for number, one in enumerate(given, 1):
+        name, _, path = one.partition("=")
+        if not path or not NAME.fullmatch(name):
+            name, path = "test" if number == 1 else f"test-{number}", one
+        if name in ("train", "dev"):
+            raise ValueError(f"--test {one!r} calls a test {name}; give it a name of its own")
+        if name in found:
+            raise ValueError(f"two tests are called {name!r}; give each a name of its own, such as other={path}")
+        found[name] = path
+    return found
 
 
 class Trainers(click.ParamType):

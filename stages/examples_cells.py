@@ -64,7 +64,7 @@ def text_of(line: bytes, where: str, layout: Layout) -> str:
         raise Fault(
             "undecodable",
             f"{where} is not {layout.encoding} (byte {line[error.start]:#04x} at place {error.start}); save the file "
-            "as UTF-8, or name its encoding in Layout.encoding",
+            "as UTF-8",
         ) from None
 
 

@@ -162,7 +162,7 @@ def _shared(name: str, train: Examples, one: Examples) -> list[str]:
         return []
     return [
         f"{found['exact']} of {len(one)} texts of {name} are in {TRAIN} too, {found['alike']} when white space and "
-        "case are left aside; its score is too high by what was learned by heart (`without` removes them from train)"
+        "case are left aside; its score is too high by what was learned by heart (--apart takes them out of train)"
     ]
 
 

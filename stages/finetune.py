@@ -28,10 +28,10 @@ Paths = str | tuple[str, ...]
 @dataclass(frozen=True)
 class Finetune(Stage):
     """`train`, `dev`: labelled files; `test`: files, or several tests by name. Without dev a tenth of train is, without
-    test a fifth (`docs/finetune.md`). `task`: classify, multilabel, regress, tag, answer or embed. `columns`: role ->
-    column. `lr`: 0 is by the model's size. `length`: tokens of a text; 0: what the model reads. `fresh`: the same from
-    fresh weights, to see what pretraining was worth. `sizes`: also on so many examples. `apart`: texts of the tests
-    leave train. `aids`: for small data, by name. `slices`: columns by whose values scores are told apart."""
+    test a fifth (`docs/finetune.md`). `task`: classify, multilabel, regress, tag, answer, write or embed. `columns`:
+    role -> column. `lr`: 0 is by the model's size. `length`: tokens of a text; 0: what the model reads. `fresh`: the
+    same from fresh weights, to see what pretraining was worth. `sizes`: also on so many examples. `apart`: texts of the
+    tests leave train. `aids`: for small data, by name. `slices`: columns by whose values scores are told apart."""
 
     version: ClassVar[int] = 2
     makes: ClassVar[tuple[str, ...]] = ("classifier",)

@@ -102,4 +102,6 @@ def difference(kind: str, first: Runs, second: Runs, *, paired: bool = True) -> 
         told["over_seeds"] = [each.low, each.high]
         ends.append((each.low, each.high))
     ahead, behind = all(low > 0 for low, _ in ends), all(high < 0 for _, high in ends)
+    if few < 2:  # of one seed nobody knows how far another would lie
+        return told | {"verdict": "open"}
     return told | {"verdict": "ahead" if ahead else "behind" if behind else "open"}

@@ -48,9 +48,20 @@ def prepared(
     odd = examples_checks.checked(given)
     found, gone = split(given, apart=apart)
     task, report = laid(model, found, out, length=length, aids=aids, **more)
-    report |= {"removed_from_train": gone, "told": odd}
+    report |= {"removed_from_train": gone, "told": odd + cut(report)}
     store.write_json(store.join(out, DATA), report)
     return task, report
+
+
+def cut(report: Mapping[str, Any]) -> list[str]:
+    """A sentence for each part of which texts lost their ends; those of tags and answers are read in windows."""
+    if report["kind"] in ("tag", "answer"):
+        return []
+    told = {name: part["pieces"] for name, part in report["parts"].items() if part.get("pieces", {}).get("longer")}
+    return [
+        f"{name}: {one['longer']} of {report['parts'][name]['rows']} texts are cut at {one['length']} pieces"
+        for name, one in told.items()
+    ]
 
 
 def laid(
@@ -63,6 +74,8 @@ def laid(
     if kind == "write":
         writer.check(shape)  # before anything is laid
     reads = shape.length
+    if (most := max(more.get("sizes") or (0,))) > len(found[TRAIN]):
+        raise ValueError(f"there are {len(found[TRAIN])} examples to train on, and not {most}; ask for smaller samples")
     if length > reads:
         raise ValueError(f"length is {length}, and the model reads {reads} tokens; give at most as many")
     tokens = {name: tokens_of(one, pieces, length or reads) for name, one in found.items()}

@@ -228,9 +228,17 @@ def of_answers(rows: Rows, logits: np.ndarray, truth: Mapping[str, Any]) -> Scor
 
 def of_pairs(vectors: np.ndarray) -> Scores:
     """(n, 2, D): of each text how it ranks what belongs to it among all."""
-    scores = vectors[:, 0] @ vectors[:, 1].T
-    rank = (scores > np.diagonal(scores)[:, None]).sum(1) + 1
-    return {"found_first": float((rank == 1).mean()), "reciprocal_rank": float((1 / rank).mean())}
+    first, rank = ranked(vectors)
+    return {"found_first": float(first.mean()), "reciprocal_rank": float((1 / rank).mean())}
+
+
+def ranked(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of (n, 2, D) the chance of each text to find first what belongs to it, where ties are broken by lot, and the mean
+    rank it has then: (n,) and (n,). A number that is none lies behind all others."""
+    scores = np.nan_to_num(vectors[:, 0] @ vectors[:, 1].T, nan=-np.inf)
+    own = np.diagonal(scores)[:, None]
+    ahead, ties = (scores > own).sum(1), (scores == own).sum(1) - 1
+    return np.where(ahead == 0, 1 / (1 + ties), 0.0), 1 + ahead + ties / 2
 
 
 def majority(task: TuneTask, train: Rows, test: Rows, truth: Any = None) -> Scores | None:

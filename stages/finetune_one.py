@@ -203,9 +203,8 @@ def before_of(task: TuneTask, model: Tuned, weights: Mapping[str, Tensor] | None
     """What mixout mixes with: the weights that the run began from; of fresh ones nothing, which is zero."""
     if not task.aids.mixout or weights is None:
         return None
-    own = dict(model.named_parameters())
-    given = {TRUNK + name: each for name, each in weights.items()}
-    return {name: each.to(own[name]) for name, each in given.items() if name in own}
+    given = {TRUNK + name for name in weights}
+    return {name: each.detach().clone() for name, each in model.named_parameters() if name in given}
 
 
 def optimizer_of(task: TuneTask, models: Sequence[nn.Module], rate: float) -> torch.optim.AdamW:

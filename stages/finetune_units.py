@@ -28,7 +28,7 @@ from tundish.operators.text import answers as squad
 from tundish.operators.text import spans
 from tundish.operators.text.digest import payload_digest
 from tundish.operators.text.rouge import rouges
-from tundish.stages.finetune_kinds import answers_of, sentences, true_tags
+from tundish.stages.finetune_kinds import answers_of, ranked, sentences, true_tags
 from tundish.stages.finetune_rows import Rows
 from tundish.stages.finetune_task import Run, TuneTask
 from tundish.stages.finetune_write import spelling, texts_of
@@ -90,8 +90,7 @@ def units_of(task: TuneTask, rows: Rows, said: Mapping[str, np.ndarray], truth: 
         return np.stack(spans.by_sentence(*each), 1).astype(np.float64)
     if task.kind == "answer":
         return _contexts(rows, logits, truth)
-    scores = logits[:, 0] @ logits[:, 1].T
-    return (scores <= np.diagonal(scores)[:, None]).all(1).astype(np.float64)[:, None]
+    return ranked(logits)[0][:, None]
 
 
 def _contexts(rows: Rows, logits: np.ndarray, truth: Mapping[str, Any]) -> np.ndarray:

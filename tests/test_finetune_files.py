@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from tests import toys
 from tundish.pipeline.cli import cli
 from tundish.pipeline.cli_finetune import aids_of, columns_of, sizes_of
+from tundish.pipeline.cli_options import tests_of
 from tundish.pipeline.export import export
 from tundish.stages.examples_tokens import load
 from tundish.stages.finetune_files import prepared
@@ -136,6 +137,24 @@ def test_an_unknown_label_in_a_test_is_named(model: str, labelled: str, tmp_path
             model, "classify", {"train": labelled, "test": str(tmp_path / "test.tsv")}, str(tmp_path),
             columns={"text": "sentence"},
         )  # fmt: skip
+
+
+def test_what_is_cut_is_told_and_too_large_a_sample_refused_at_once(model: str, labelled: str, tmp_path: Path) -> None:
+    given = {"columns": {"text": "sentence"}}
+    _, report = prepared(model, "classify", {"train": labelled}, str(tmp_path), length=8, **given)
+    assert any("texts are cut at 6 pieces" in each and each.startswith("train: ") for each in report["told"])
+    _, report = prepared(model, "classify", {"train": labelled}, str(tmp_path), **given)
+    assert not any("are cut" in each for each in report["told"])
+    with pytest.raises(ValueError, match="and not 5000; ask for smaller"):
+        prepared(model, "classify", {"train": labelled}, str(tmp_path), sizes=(20, 5000), **given)
+
+
+def test_tests_have_names_of_their_own() -> None:
+    assert tests_of(("a.tsv", "b.tsv", "out=c.tsv")) == {"test": "a.tsv", "test-2": "b.tsv", "out": "c.tsv"}
+    assert tests_of(("x/a=1.tsv",)) == {"test": "x/a=1.tsv"}
+    for given, words in ((("train=a.tsv",), "calls a test train"), (("a.tsv", "test=b.tsv"), "two tests are called")):
+        with pytest.raises(ValueError, match=words):
+            tests_of(given)
 
 
 def test_words_of_the_command_are_understood_or_named() -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tundish.operators.model.family import Model
 from tundish.operators.model.init import initialise
 from tundish.operators.model.shape import Shape
-from tundish.stages import finetune_runs
+from tundish.stages import finetune_kinds, finetune_runs
 from tundish.stages.examples_tokens import ABOUT, SCHEMAS, Tokens, save
 from tundish.stages.finetune_runs import found, read, tune
 from tundish.stages.finetune_task import Aids, TuneTask, rate_of
@@ -296,3 +296,13 @@ def test_parts_of_other_classes_and_rows_that_are_too_long_are_refused(model: st
 def test_smaller_models_learn_faster() -> None:
     assert rate_of(110_000_000) == pytest.approx(3e-5)
     assert rate_of(400_000_000) < 3e-5 < rate_of(10_000_000) < rate_of(1_000_000) <= 1e-3
+
+
+def test_vectors_that_fell_together_find_nothing():
+    same = np.full((50, 2, 8), 8**-0.5)
+    found = finetune_kinds.of_pairs(same)
+    assert found["found_first"] == pytest.approx(1 / 50)
+    assert found["reciprocal_rank"] == pytest.approx(1 / 25.5)
+    assert finetune_kinds.of_pairs(np.full((5, 2, 8), np.nan))["found_first"] == pytest.approx(1 / 5)
+    apart = np.stack([np.eye(6)] * 2, 1)
+    assert finetune_kinds.of_pairs(apart) == {"found_first": 1.0, "reciprocal_rank": 1.0}
