@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tundish.pipeline.cli_finetune import columns_of
-from tundish.pipeline.cli_options import ERR, tests_of
+from tundish.pipeline.cli_options import ERR, named_tests
 
 OUT = Console(emoji=False)
 
@@ -58,7 +58,7 @@ def compress_command(
     """Distil, prune, quantize and export a fine-tuned model: size, speed and score of each, and their front."""
     from tundish.stages.compress_run import run
 
-    files: dict[str, Any] = {"train": list(train), **({"dev": list(dev)} if dev else {}), **tests_of(test)}
+    files: dict[str, Any] = {"train": list(train), **({"dev": list(dev)} if dev else {}), **named_tests(test)}
     Path(out).mkdir(parents=True, exist_ok=True)
 
     def tell(line: str) -> None:

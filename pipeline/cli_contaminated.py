@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from tundish.pipeline.cli_finetune import KINDS, columns_of
-from tundish.pipeline.cli_options import ERR, cluster_of, tests_of
+from tundish.pipeline.cli_options import ERR, cluster_of, named_tests
 from tundish.pipeline.contaminated_told import lines_of, table_of, worst_of
 
 OUT = Console(emoji=False)
@@ -31,7 +31,7 @@ def contaminated_command(
     from tundish.pipeline.contaminated import of_files
     from tundish.pipeline.progress import Progressed
 
-    files = tests_of(test)
+    files = named_tests(test)
     Path(out).mkdir(parents=True, exist_ok=True)
     with Progressed(ERR, quiet=as_json) as shown, cluster_of(on, workers, shown.watch) as bring:
         answer = of_files(root, kind, files, columns_of(columns), out, bring(), run=run_name)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tundish.pipeline import cli_company, cli_search
-from tundish.pipeline.cli_options import ERR, Trainers, cluster_of, tests_of
+from tundish.pipeline.cli_options import ERR, Trainers, cluster_of, named_tests
 from tundish.pipeline.cli_writing import with_writing, written_so
 
 OUT = Console(emoji=False)
@@ -61,7 +61,7 @@ def finetune_command(
     from tundish.stages.finetune_splits import divided
 
     cli_search.refuse(wanted, kind, on)
-    files: dict[str, Any] = {"train": list(train), **({"dev": list(dev)} if dev else {}), **tests_of(test)}
+    files: dict[str, Any] = {"train": list(train), **({"dev": list(dev)} if dev else {}), **named_tests(test)}
     Path(out).mkdir(parents=True, exist_ok=True)
     task, report = prepared(
         model, kind, files, out, columns=columns_of(columns), length=length, apart=apart, aids=aids_of(aids),

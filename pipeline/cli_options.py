@@ -42,10 +42,10 @@ def loaded(recipe: str, sets: tuple[str, ...], sample: int | None) -> Any:
     return recipes.sampled(stage, sample) if sample else stage
 
 
-def tests_of(given: tuple[str, ...]) -> dict[str, str]:
+def named_tests(given: tuple[str, ...]) -> dict[str, str]:
     """Files to test on by their names: `NAME=FILE`, or a file alone, which is called test, test-2 and so on.
 
-    >>> tests_of(("a.tsv", "other=b.tsv", "x/c=1.tsv"))
+    >>> named_tests(("a.tsv", "other=b.tsv", "x/c=1.tsv"))
     {'test': 'a.tsv', 'other': 'b.tsv', 'test-3': 'x/c=1.tsv'}
     """
     found: dict[str, str] = {}

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from tests import toys
 from tundish.pipeline.cli import cli
 from tundish.pipeline.cli_finetune import aids_of, columns_of, sizes_of
-from tundish.pipeline.cli_options import tests_of
+from tundish.pipeline.cli_options import named_tests
 from tundish.pipeline.export import export
 from tundish.stages.examples_tokens import load
 from tundish.stages.finetune_files import prepared
@@ -150,11 +150,11 @@ def test_what_is_cut_is_told_and_too_large_a_sample_refused_at_once(model: str, 
 
 
 def test_tests_have_names_of_their_own() -> None:
-    assert tests_of(("a.tsv", "b.tsv", "out=c.tsv")) == {"test": "a.tsv", "test-2": "b.tsv", "out": "c.tsv"}
-    assert tests_of(("x/a=1.tsv",)) == {"test": "x/a=1.tsv"}
+    assert named_tests(("a.tsv", "b.tsv", "out=c.tsv")) == {"test": "a.tsv", "test-2": "b.tsv", "out": "c.tsv"}
+    assert named_tests(("x/a=1.tsv",)) == {"test": "x/a=1.tsv"}
     for given, words in ((("train=a.tsv",), "calls a test train"), (("a.tsv", "test=b.tsv"), "two tests are called")):
         with pytest.raises(ValueError, match=words):
-            tests_of(given)
+            named_tests(given)
 
 
 def test_words_of_the_command_are_understood_or_named() -> None:
