@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tundish.pipeline.cli_finetune import columns_of
-from tundish.pipeline.cli_options import ERR, named_tests
+from tundish.pipeline.cli_options import ERR, laid_folder, named_tests
 
 OUT = Console(emoji=False)
 
@@ -59,7 +59,7 @@ def compress_command(
     from tundish.stages.compress_run import run
 
     files: dict[str, Any] = {"train": list(train), **({"dev": list(dev)} if dev else {}), **named_tests(test)}
-    Path(out).mkdir(parents=True, exist_ok=True)
+    laid_folder(out)
 
     def tell(line: str) -> None:
         if not as_json:

@@ -1,13 +1,12 @@
 """The command that looks for evaluation texts in a corpus that was made here, and asks the ledger who saw them."""
 
 import json
-from pathlib import Path
 
 import click
 from rich.console import Console
 
 from tundish.pipeline.cli_finetune import KINDS, columns_of
-from tundish.pipeline.cli_options import ERR, cluster_of, named_tests
+from tundish.pipeline.cli_options import ERR, cluster_of, laid_folder, named_tests
 from tundish.pipeline.contaminated_told import lines_of, table_of, worst_of
 
 OUT = Console(emoji=False)
@@ -32,7 +31,7 @@ def contaminated_command(
     from tundish.pipeline.progress import Progressed
 
     files = named_tests(test)
-    Path(out).mkdir(parents=True, exist_ok=True)
+    laid_folder(out)
     with Progressed(ERR, quiet=as_json) as shown, cluster_of(on, workers, shown.watch) as bring:
         answer = of_files(root, kind, files, columns_of(columns), out, bring(), run=run_name)
     if as_json:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tundish.pipeline import cli_company, cli_search
-from tundish.pipeline.cli_options import ERR, Trainers, cluster_of, named_tests
+from tundish.pipeline.cli_options import ERR, Trainers, cluster_of, laid_folder, named_tests
 from tundish.pipeline.cli_writing import with_writing, written_so
 
 OUT = Console(emoji=False)
@@ -62,7 +62,7 @@ def finetune_command(
 
     cli_search.refuse(wanted, kind, on)
     files: dict[str, Any] = {"train": list(train), **({"dev": list(dev)} if dev else {}), **named_tests(test)}
-    Path(out).mkdir(parents=True, exist_ok=True)
+    laid_folder(out)
     task, report = prepared(
         model, kind, files, out, columns=columns_of(columns), length=length, apart=apart, aids=aids_of(aids),
         seeds=tuple(range(1, seeds + 1)), epochs=epochs, batch=batch, lr=lr, pooling=pooling,

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -40,6 +41,14 @@ def loaded(recipe: str, sets: tuple[str, ...], sample: int | None) -> Any:
         raise ValueError(f"--sample {sample} takes nothing; give 1 or more, or leave it out to take everything")
     stage = recipes.changed(recipes.load(recipe), sets)
     return recipes.sampled(stage, sample) if sample else stage
+
+
+def laid_folder(out: str) -> None:
+    """The folder, if it is not there."""
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"--out {out} is a file, or lies in one; give a folder") from None
 
 
 def named_tests(given: tuple[str, ...]) -> dict[str, str]:

@@ -133,7 +133,7 @@ class TuneTask:
             raise ValueError("patience asks for scores that are not the test's; give a dev part, or leave it out")
         if not self.seeds:
             raise ValueError("fine-tuning without a seed trains nothing; give at least one")
-        for name, least in (("epochs", 1), ("batch", 1), ("at_once", 0)):
+        for name, least in (("epochs", 1), ("batch", 1), ("at_once", 0), ("lr", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is at least {least}")
         if self.kind in ("regress", "embed", "answer") and self.aids.balance:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from tests import toys
 from tundish.pipeline.cli import cli
 from tundish.pipeline.cli_finetune import aids_of, columns_of, sizes_of
-from tundish.pipeline.cli_options import named_tests
+from tundish.pipeline.cli_options import laid_folder, named_tests
 from tundish.pipeline.export import export
 from tundish.stages.examples_tokens import load
 from tundish.stages.finetune_files import prepared
@@ -147,6 +147,14 @@ def test_what_is_cut_is_told_and_too_large_a_sample_refused_at_once(model: str, 
     assert not any("are cut" in each for each in report["told"])
     with pytest.raises(ValueError, match="and not 5000; ask for smaller"):
         prepared(model, "classify", {"train": labelled}, str(tmp_path), sizes=(20, 5000), **given)
+
+
+def test_a_file_is_no_folder_to_write_to(labelled: str, tmp_path: Path) -> None:
+    for out in (labelled, f"{labelled}/inside"):
+        with pytest.raises(ValueError, match="give a folder"):
+            laid_folder(out)
+    laid_folder(str(tmp_path / "new" / "one"))
+    assert (tmp_path / "new" / "one").is_dir()
 
 
 def test_tests_have_names_of_their_own() -> None:
