@@ -247,9 +247,9 @@ def asked() -> Iterator[Counter]:
 
 
 def test_a_shard_that_lies_elsewhere_comes_once_and_its_commit_is_not_looked_up_again(asked: Counter) -> None:
-    made = mapped(Local(), "asked://root/first-0123456789")["lengths"]
+    made = mapped(Local(), "asked://store/first-0123456789")["lengths"]
     asked.clear()
-    map_(Local(), "Copy", [copy_of("asked://root/copy-0123456789")], made)
+    map_(Local(), "Copy", [copy_of("asked://store/copy-0123456789")], made)
     read = {path: count for (path, mode), count in asked.items() if mode == "rb"}
     assert read == {f"lengths/{name}.parquet": 1 for name in made.names}
     written = Counter({path: count for (path, mode), count in asked.items() if mode == "wb"})
@@ -258,7 +258,7 @@ def test_a_shard_that_lies_elsewhere_comes_once_and_its_commit_is_not_looked_up_
 
 
 def test_a_shard_elsewhere_is_hashed_once_a_process_and_read_as_it_lies(asked: Counter) -> None:
-    made = mapped(Local(), "asked://root/first-0123456789")
+    made = mapped(Local(), "asked://store/first-0123456789")
     whole = {name: made[name].read("part-00004") for name in ("lengths", "odd")}  # Parquet and Arrow
     again = {name: made[name].select("id").read("part-00004") for name in ("lengths", "odd")}
     assert all(again[name].equals(whole[name].select(["id"])) for name in whole)
@@ -270,7 +270,7 @@ def test_a_shard_elsewhere_is_hashed_once_a_process_and_read_as_it_lies(asked: C
 
 @pytest.mark.parametrize("name", ["lengths", "odd"])
 def test_a_shard_elsewhere_that_was_changed_or_is_gone_is_named(asked: Counter, name: str) -> None:
-    made = mapped(Local(), "asked://root/first-0123456789")[name]
+    made = mapped(Local(), "asked://store/first-0123456789")[name]
     uri = made.path("part-00004")
     body = bytearray(store.read(uri))
     body[len(body) // 2] ^= 1
@@ -284,7 +284,7 @@ def test_a_shard_elsewhere_that_was_changed_or_is_gone_is_named(asked: Counter, 
 
 def test_no_more_files_are_remembered_than_said(asked: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards_module, "KNOWN", 3)
-    made = mapped(Local(), "asked://root/first-0123456789")["lengths"]
+    made = mapped(Local(), "asked://store/first-0123456789")["lengths"]
     for name in (*made.names, *made.names):
         made.read(name)
         assert 1 <= len(shards_module._known) <= 3
