@@ -95,6 +95,8 @@ class Finetune(Stage):
         )  # fmt: skip
         keep(task, self.files, self.columns, by=self.slices)
         cluster.gang("Finetune", partial(tune, task), size=out.settings.trainers, least=out.settings.least)
+        if not store.exists(store.join(out.uri, "config.json")):
+            raise ValueError("the loss of Finetune's first seed was no number, so there are no weights; lower lr")
         return seal_files(out, (*FILES, vocabulary), inputs)
 
     def _options(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     out/runs/KEY-NAME.json, .npz     of every run: its losses and scores; what it said of every part
     out/result.json                  scores with intervals over seeds, beside the majority, fresh weights and failures
-    out/model.safetensors, config.json      of the first seed: no run is chosen by its score
+    out/model.safetensors, config.json      of the first seed: no run is chosen by its score; none where that run failed
 
 Promises: the same result for any number of ranks of one machine kind; a run that is sealed is not made again while what
 decides it is the same; every seed's score is told. Costs one training a run. Refuses parts of other vocabularies or
@@ -41,9 +41,12 @@ def tune(task: TuneTask, rank: int, world: int, tell: Tell) -> None:
             if first + rank < len(task.runs):
                 run = task.runs[first + rank]
                 keep = first + rank == 0
-                if sealed(task, run) is None or (keep and not kept(task)):
+                before = sealed(task, run)
+                if before is None or (keep and not before["failed"] and not kept(task)):
                     model, outcome = trained(task, run, shape, weights, parts, ranks.device, lambda *_: None)
                     if keep:
+                        _clear(task)
+                    if keep and not outcome.failed:
                         _keep(task, model, parts["train"])
                     seal(task, run, outcome, parts)
                 line["loss"] = (sealed(task, run) or {"losses": [0.0]})["losses"][-1]
@@ -93,6 +96,12 @@ def kept(task: TuneTask) -> bool:
     """Whether the weights that lie there are of this task, and not of another that was run in between."""
     told = store.read_json(store.join(task.out, "config.json")) or {}
     return told.get("key") == task.key and bool(store.exists(store.join(task.out, "model.safetensors")))
+
+
+def _clear(task: TuneTask) -> None:
+    """Weights of an earlier task go, also where this one's run fails and leaves none."""
+    for name in ("config.json", "model.safetensors"):
+        store.remove(store.join(task.out, name))
 
 
 def seal(task: TuneTask, run: Run, outcome: Outcome, parts: Mapping[str, Rows]) -> None:

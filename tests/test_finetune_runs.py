@@ -306,3 +306,15 @@ def test_vectors_that_fell_together_find_nothing():
     assert finetune_kinds.of_pairs(np.full((5, 2, 8), np.nan))["found_first"] == pytest.approx(1 / 5)
     apart = np.stack([np.eye(6)] * 2, 1)
     assert finetune_kinds.of_pairs(apart) == {"found_first": 1.0, "reciprocal_rank": 1.0}
+
+
+def test_a_run_that_fails_leaves_no_weights_and_is_not_made_again(model, tmp_path, monkeypatch):
+    task = task_of(model, tmp_path, "classify", epochs=1, seeds=(1,), scratch=False)
+    finetune_runs.tune(task, 0, 1, lambda line: None)
+    assert (tmp_path / "out" / "config.json").exists()
+    lost = replace(task, lr=1e30, epochs=3)
+    finetune_runs.tune(lost, 0, 1, lambda line: None)
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["runs"][0]["failed"]
+    assert not (tmp_path / "out" / "config.json").exists(), "those of the earlier task are not this one's"
+    monkeypatch.setattr(finetune_runs, "trained", None)
+    finetune_runs.tune(lost, 0, 1, lambda line: None)
