@@ -13,7 +13,7 @@ folders that hold no fine-tuned model.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,7 @@ def reader(folder: str, *, device: str = "", batch: int = 32, calibrated: bool =
     else:
         model = _bytes(told, folder)
     task = TuneTask(folder, told["task"], {"train": ""}, told["specials"], folder, scheme=told["scheme"], batch=batch)
+    task = replace(task, length=int(told.get("length", 0)))
     heat = float(told.get("tundish", {}).get("temperature", 1.0)) if calibrated else 1.0
     pieces = tokenizer.load(vocabulary_in(folder))
     return Predictor(task, model.eval(), pieces, tuple(told["names"]), heat, torch.device("cpu"))  # type: ignore[arg-type]
@@ -104,6 +105,7 @@ def _told(model: Tuned, kept: Kept) -> dict[str, Any]:
         "dropout": model.dropout,
         "classes": 0 if model.chooser is None else model.chooser.out_features,
         "names": list(kept.it.names),
+        "length": kept.it.task.length,
         "scheme": kept.it.task.scheme,
         "shape": asdict(model.encoder.shape),
         "specials": dict(kept.it.task.specials),

@@ -91,6 +91,7 @@ def laid(
         digests={name: digest_once(store.join(out, f"{name}.arrow")) for name in found} | digests_of(model),
         truth={name: truth_of(one) for name, one in found.items() if kind == "answer" and name != TRAIN},
         scheme=found[TRAIN].scheme,
+        length=length or reads,
         aids=aids or Aids(),
         **more,
     )

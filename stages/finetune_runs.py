@@ -130,6 +130,7 @@ def _keep(task: TuneTask, model: Tuned, train: Rows) -> None:
         "classes": train.classes,
         "names": list(train.names),
         "scheme": task.scheme,
+        "length": task.length,
         "shape": asdict(model.encoder.shape),
         "specials": dict(task.specials),
         "trunk": trunk_told(task.model),

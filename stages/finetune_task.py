@@ -12,7 +12,7 @@ from tundish.cluster.shards import digest_of
 from tundish.operators.model.decoding import Decoding
 
 VERSION = 2  # raised by hand when code changes what a run comes to
-UNSAID = ("out", "seeds", "scratch", "sizes", "truth", "at_once")  # fields of a task that decide no run
+UNSAID = ("out", "seeds", "scratch", "sizes", "truth", "at_once", "length")  # fields of a task that decide no run
 HEADS = {  # kind of task -> head
     "classify": "sequence",
     "multilabel": "sequence",
@@ -107,6 +107,7 @@ class TuneTask:
     digests: Mapping[str, str] = field(default_factory=dict)  # of the model's files and the parts', in place of paths
     truth: Mapping[str, Any] = field(default_factory=dict)  # part -> what its scores need beside the tokens
     scheme: str = ""  # of tags
+    length: int = 0  # tokens of a text with its frame, as the parts were cut; 0: what the model reads
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     scratch: bool = True  # also from fresh weights, to see what pretraining was worth
     sizes: tuple[int, ...] = ()  # also on the first so many examples

@@ -61,6 +61,7 @@ def predictor(folder: str, *, device: str = "", batch: int = 32, calibrated: boo
     model, told = load_tuned(folder)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     task = TuneTask(folder, told["task"], {"train": ""}, told["specials"], folder, scheme=told["scheme"], batch=batch)
+    task = replace(task, length=int((own or {}).get("length", 0)))
     pieces = tokenizer.load(vocabulary_in(folder))
     heat = told["temperature"] if calibrated else 1.0
     return Predictor(task, model.to(where), pieces, tuple(told["names"]), heat, where)
@@ -92,7 +93,7 @@ def predictions(
 ) -> Iterator[dict[str, Any]]:
     """A dict a row, in order. `options`: as `examples.batches` takes them."""
     for some in batches(it.task.kind, files, columns, **options):
-        table = tokens_of(some, it.pieces, it.model.encoder.shape.length).table
+        table = tokens_of(some, it.pieces, it.task.length or it.model.encoder.shape.length).table
         rows = Rows(it.task.kind, it.names, table, it.task.specials)
         said = asked(it.task, it.model, rows, it.device, torch.float32)
         if it.task.kind == "write":

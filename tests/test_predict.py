@@ -124,3 +124,20 @@ def test_what_holds_no_fine_tuned_model_is_named(model: str, tmp_path: Path) -> 
     with pytest.raises(ValueError, match="text"):
         list(predictions(predictor(task.out), bad))
     assert len(read(task, 128)["test"]) == 40
+
+
+def test_a_text_is_read_as_far_as_it_was_learnt(model: str, tmp_path: Path) -> None:
+    """What stands behind the pieces that training kept changes nothing, though the model could read it."""
+    files = {
+        name: written(tmp_path / f"{name}.jsonl", rows("classify", 40, at)) for at, name in enumerate(("train", "test"))
+    }
+    task, _ = prepared(model, "classify", files, str(tmp_path / "out"), seeds=(1,), epochs=1, scratch=False, length=12)
+    tune(task, 0, 1, lambda line: None)
+    begin = rows("classify", 1, 5)[0]["text"] * 9
+    asked = [{"text": begin[:120]}, {"text": begin[:120] + " and then zebras " * 3}]
+    said = list(predictions(predictor(task.out), written(tmp_path / "asked.jsonl", asked)))
+    assert said[0]["probabilities"] == said[1]["probabilities"]
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config | {"length": 0}))
+    whole = list(predictions(predictor(task.out), written(tmp_path / "asked.jsonl", asked)))
+    assert whole[0]["probabilities"] != whole[1]["probabilities"]
