@@ -72,9 +72,10 @@ SHAPES = {
 def drawn(shape):
     model = Model(shape).double().eval()
     initialise(model, shape, seed=5)
+    wide = 6 if shape.scaled else 1.5  # T5's begin wide: products of 6 times that would blow rounding up 100,000 times
     with torch.no_grad():
         for weight in model.parameters():  # wide enough that a neighbour's word would show
-            weight.mul_(6) if weight.dim() > 1 else weight.add_(torch.randn_like(weight) * 0.1)
+            weight.mul_(wide) if weight.dim() > 1 else weight.add_(torch.randn_like(weight) * 0.1)
     return model
 
 
