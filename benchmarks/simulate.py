@@ -2,8 +2,8 @@
 
 Promises: costs of shards are drawn from those measured here (simulate.json) and all else from distributions stated in
 `Stated`, by seed: the same seed gives the same table. How shards go to tasks is the cluster's own function
-(`cluster/map.tasks_of`), events are simulate_core's. Each row stands three times: as the cluster does it; with second
-copies of tasks that drag (`again`); with those, and more tasks where that helps (`finer`). Neither is in the cluster.
+(`cluster/map.dealt`), events are simulate_core's. Each row stands three times: as the cluster does it; without second
+copies of tasks that drag; and with copies as soon as a worker has nothing else to do.
 
 What binds first is the resource nearest to its limit: the driver's time, a node's network, the store's requests, memory
 of the driver or of a node; more than 100 % is a run that cannot be. Workers themselves are no limit here: that they
@@ -16,20 +16,19 @@ Prints a table, as Markdown, and last one line of JSON.
 
 import argparse
 import json
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from simulate_core import Farm, Outcome, dealt, simulate
 from simulate_costs import Costs, kept
 
-from tundish.cluster.map import tasks_of
+from tundish.cluster.map import DRAGS, SLOW
 
 SIZES = {"10 TB": 10**13, "1 PB": 10**15}
 WORKERS = (100, 1_000, 5_000)
-RAY = 0.010  # seconds of a driver for a block of Ray Data (2.60, measured: 8 to 11 ms)
+RAY = 0.0011  # seconds of a driver for a task of cluster/ray_tasks (Ray 2.60, measured: 5,000 tasks that do nothing)
 PART = 10 << 20  # bytes of a part of a file that Arrow puts in several (s3fs.cc)
 HEADS, GETS, PUTS = 2, 1, 1  # requests a shard: its commit and its input looked for, its input, its commit
 LOOK = 3  # requests to see that a shard was committed
@@ -121,30 +120,20 @@ def failures(nodes: int, mtbf: float, horizon: float, seed: int) -> list[tuple[f
     return sorted(found)
 
 
-def finer(shards: int, workers: int, seconds: float, driver: float) -> int:
-    """Tasks as proposed: twenty a worker, so that the last one is a small part of the whole, where that keeps the
-    driver busy no more than half of the time; no fewer than now. `seconds`: of a shard.
-
-    >>> finer(10**6, 100, 8.0, 0.01), finer(10**6, 5_000, 8.0, 0.01), finer(10**5, 5_000, 8.0, 0.01)
-    (8192, 76924, 8192)
-    """
-    least = max(1, math.ceil(2 * workers * driver / seconds))
-    return max(tasks_of(shards), min(math.ceil(shards / least), 20 * workers))
+def ways(stated: Stated) -> Iterator[tuple[str, Farm]]:
+    """As the cluster does it, and without second copies of what drags."""
+    now = Farm(1, stated.node, stated.driver, again=True, slow=SLOW, patience=DRAGS)
+    yield "now", now
+    yield "no copies", replace(now, again=False)
+    yield "copies at once", replace(now, slow=0.0, patience=0.0)
 
 
-def ways(load: Load, workers: int, stated: Stated) -> Iterator[tuple[str, int, bool]]:
-    """Name, number of tasks, and whether there are second copies."""
-    shards = len(load.seconds)
-    yield from (("now", tasks_of(shards), False), ("again", tasks_of(shards), True))
-    yield "finer", finer(shards, workers, float(load.seconds.mean()), stated.driver), True
-
-
-def outcome(load: Load, tasks: int, again: bool, workers: int, stated: Stated, seed: int) -> Outcome:
-    cuts = dealt(len(load.seconds), tasks)
-    farm = Farm(workers, stated.node, stated.driver, look=LOOK * stated.latency, again=again)
+def outcome(load: Load, farm: Farm, workers: int, stated: Stated, seed: int) -> Outcome:
+    cuts = dealt(len(load.seconds))
+    farm = replace(farm, workers=workers, look=LOOK * stated.latency)
     ideal = float(load.seconds.sum()) / workers
     broken = failures(-(-workers // stated.node), stated.mtbf, 40 * ideal + 1e5, seed)
-    return simulate(tasks, farm, pace_of(load, cuts, stated, seed, workers), broken)
+    return simulate(len(cuts), farm, pace_of(load, cuts, stated, seed, workers), broken)
 
 
 def row(text: str, how: str, load: Load, told: Outcome, workers: int, stated: Stated, costs: Costs) -> Row:
@@ -174,8 +163,8 @@ def rows(costs: Costs, stated: Stated, seed: int, sizes: dict[str, int], workers
     for text, size in sizes.items():
         for number in workers:
             load = loaded(size, number, costs, stated, seed)
-            for how, tasks, again in ways(load, number, stated):
-                told = outcome(load, tasks, again, number, stated, seed)
+            for how, farm in ways(stated):
+                told = outcome(load, farm, number, stated, seed)
                 yield row(text, how, load, told, number, stated, costs)
 
 

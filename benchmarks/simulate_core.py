@@ -1,23 +1,27 @@
 """A map on thousands of workers, event by event: tasks handed out by one driver, nodes that fail, tasks that drag.
 
 Promises: what the cluster decides is decided here alike. Shards go to tasks in the order of their names, neighbours
-together (`dealt`: Ray Data's own cut of a list into blocks); a worker takes the next task when it is free; a task lost
-with its node is done again first, and skips what was committed, at the cost of a look; the driver hands out one task
-after another. With `again`, which the cluster does not do: a worker that finds no task left takes a second copy of one
-that still runs, the longest-running first, two at a time at most; the first to end counts (Dean and Ghemawat, OSDI
-2004, "backup tasks"). No clock and no disk: the same arguments give the same outcome. Costs some 10 us an event.
+together (`cluster/map.dealt`); a worker takes the next task when it is free; a task lost with its node is done again
+first, and skips what was committed, at the cost of a look; the driver hands out one task after another. With `again`,
+as in cluster/ray_tasks: once a worker has found no task left, and `slow` medians of a task or `patience` seconds have
+passed since, idle workers take second copies of what still runs, the longest-running first, two at a time at most; the
+first to end counts. No clock and no disk: the same arguments give the same outcome. Costs some 10 us an event.
 """
 
 import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 
-DONE, LOST, AGAIN, BACK = range(4)  # events: an attempt ends, a node fails, its tasks are known to be lost, it is back
+from tundish.cluster import map as cluster
+
+DONE, LOST, AGAIN, BACK, HURRY = range(
+    5
+)  # an attempt ends; a node fails, its tasks are known to be lost, it is back; copies
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Farm:
     back: float = 300.0  # until there is another
     look: float = 0.0  # to see that a shard was committed
     again: bool = False  # whether idle workers take second copies
+    slow: float = 0.0  # medians of a task to wait for what still runs
+    patience: float = 0.0  # and seconds at least
 
     def __post_init__(self) -> None:
         if self.workers < 1 or self.node < 1:
@@ -50,17 +56,13 @@ class Outcome(NamedTuple):
 Pace = Callable[[int, int, int], np.ndarray]  # (task, attempt, worker) -> seconds of each of its shards
 
 
-def dealt(shards: int, tasks: int) -> list[tuple[int, int]]:
-    """First and last shard (exclusive) of each task: neighbours, the first tasks one longer where it does not go even.
+def dealt(shards: int) -> list[tuple[int, int]]:
+    """First and last shard (exclusive) of each task, as the cluster deals them.
 
-    Ray 2.60's `from_items` cuts a list so (data/read_api.py).
-
-    >>> dealt(7, 3)
-    [(0, 3), (3, 5), (5, 7)]
+    >>> dealt(3)
+    [(0, 1), (1, 2), (2, 3)]
     """
-    size, more = divmod(shards, tasks)
-    ends = [number * size + min(number, more) for number in range(tasks + 1)]
-    return list(pairwise(ends))
+    return [(group.start, group.stop) for group in cluster.dealt(shards)]
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,21 @@ class _Run:
         self.elders: deque[int] = deque()  # numbers in the order they began
         self.free = self.worked = self.busy = 0.0  # when the driver is free; worker-seconds; driver-seconds
         self.shards = self.looks = self.number = self.failures = 0
+        self.took: list[float] = []  # seconds of tasks that ended
+        self.hurry: bool | None = None  # whether copies may begin; None before a worker was idle
 
     def hand_out(self, now: float) -> None:
         while self.idle and (task := self._next()) is not None:
             self._begin(task, self.idle.popleft(), now)
+        if self.farm.again and self.hurry is None and self.idle and not self.queue:
+            self.hurry = False
+            wait = self.farm.slow * median(self.took) if self.farm.slow and self.took else 0.0
+            heapq.heappush(self.events, (now + max(wait, self.farm.patience), HURRY, 0, 0))
 
     def _next(self) -> int | None:
         if self.queue:
             return self.queue.popleft()
-        while self.farm.again and self.elders:
+        while self.hurry and self.elders:
             attempt = self.attempts.get(self.elders.popleft())
             if attempt and len(self.tasks[attempt.task].running) == 1:
                 return attempt.task
@@ -132,6 +140,7 @@ class _Run:
         if self.holds.get(worker) != number:
             return  # it was lost, or another copy was faster
         self.left -= 1
+        self.took.append(now - self.attempts[number].start)
         for each in sorted(self.tasks[self.attempts[number].task].running):
             self._end(each, now)
         self.hand_out(now)
@@ -192,6 +201,9 @@ def simulate(tasks: int, farm: Farm, pace: Pace, failures: Sequence[tuple[float,
             run.lost(now, what)
         elif kind == AGAIN:
             run.again(now, what)
+        elif kind == HURRY:
+            run.hurry = True
+            run.hand_out(now)
         else:
             run.back(now, what)
     return Outcome(now, run.worked, run.busy, run.shards, run.looks, run.number, run.failures)

@@ -1,22 +1,25 @@
 """exchange: all rows with the same key meet, over sealed files, so that a killed exchange goes on where it was.
 
 Ray's own shuffles do not serve here (references by the product of maps and parts, or a lost node that ends the job);
-this one is two maps: M files with an index of parts, then range reads.
+this one is two maps: M files with an index of parts, then range reads, of which each is checked by itself.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from tundish.cluster import store
+from tundish.cluster import retry, store
 from tundish.cluster.map import map_, origin_of
-from tundish.cluster.shards import Dataset, Shard, check, digest_of
-from tundish.cluster.target import Target, standing
+from tundish.cluster.shards import Damaged, Dataset, Shard, digest_of
+from tundish.cluster.target import Target, one_batch, standing
 from tundish.cluster.verbs import BATCH, At, Cluster, Fn, Job, Source, Told
+
+MARK = "sha256"  # what a record batch is told with: the digest of its own bytes
 
 
 def mixed(values: np.ndarray) -> np.ndarray:
@@ -42,6 +45,8 @@ def part_of(column: pa.ChunkedArray, parts: int) -> np.ndarray:
 class _Cut:
     """Write one file for a group of source shards: record batch p holds the rows bound for part p."""
 
+    twice: ClassVar[bool] = True  # files are committed whole, from the same inputs with the same bytes
+
     fn: Fn | None
     source: Source
     target: Target
@@ -65,8 +70,8 @@ class _Cut:
         writer = self.target.writer(name)
         try:
             for tables in bound:
-                whole = pa.concat_tables(tables)
-                writer.write(whole.combine_chunks())
+                batch = one_batch(pa.concat_tables(tables))
+                writer.write(pa.Table.from_batches([batch]), {MARK: mark_of(batch)})
             return writer.finish(inputs, tally).plain()
         except BaseException as error:
             writer.abandon(error)
@@ -119,11 +124,30 @@ class Pieces:
             yield from pieces
 
     def _piece(self, name: str, p: int) -> pa.Table:
-        check(self.dataset.path(name), self.dataset.shard(name))
-        filesystem, path = store.resolve(self.dataset.path(name))
-        stream = pa.memory_map(path) if store.local(self.dataset.path(name)) else filesystem.open_input_file(path)
-        reader = pa.ipc.open_file(stream)
-        return pa.Table.from_batches([reader.get_batch(p)])
+        uri = self.dataset.path(name)
+        if store.local(uri):
+            return self._cut_out(pa.memory_map, uri, uri, p)
+        filesystem, path = store.resolve(uri)
+        with store.telling(uri):
+            return retry.patiently(lambda: self._cut_out(filesystem.open_input_file, path, uri, p))
+
+    def _cut_out(self, opened: Callable[[str], pa.NativeFile], path: str, uri: str, p: int) -> pa.Table:
+        """One record batch, checked by the digest it bears itself: that of the file would take a reading of it all in
+        each process, of which most need a thousandth."""
+        try:
+            batch, told = pa.ipc.open_file(opened(path)).get_batch_with_custom_metadata(p)
+        except FileNotFoundError:
+            raise Damaged(f"{uri} is named in a manifest and is not there; restore it, or run again") from None
+        except (pa.ArrowInvalid, IndexError):  # its end is gone, or what lies there was never whole
+            raise Damaged(f"{uri} does not match its digest: its end is gone; delete it and run again") from None
+        if told.get(MARK.encode()) != mark_of(batch).encode():
+            raise Damaged(f"{uri} does not match its digest in part {p}; delete it and run again")
+        return pa.Table.from_batches([batch])
+
+
+def mark_of(batch: pa.RecordBatch) -> str:
+    """Digest of a record batch, the same before it was written and after it was read."""
+    return hashlib.sha256(batch.serialize()).hexdigest()
 
 
 def exchange_(

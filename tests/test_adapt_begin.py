@@ -147,6 +147,7 @@ def test_a_detection_has_the_folders_discriminator(kind, sharing, tmp_path):
     assert type(again).__name__ == {"deberta": "DebertaV2Model"}.get(kind, "ElectraModel")
 
 
+@pytest.mark.slow
 def test_a_detection_goes_on_with_its_generator(tmp_path):
     """One that lies inside, one that is given, and the one that our own training left."""
     saved("electra-discriminator", tmp_path / "theirs")
@@ -353,6 +354,7 @@ def test_a_moved_folder_is_the_same_folder(tmp_path):
     assert task.decides != replace(task, begin="elsewhere").decides
 
 
+@pytest.mark.slow
 def test_what_theirs_have_no_class_for_goes_on_again_and_again(tmp_path):
     """A model with ALiBi: no architecture of theirs computes it, so none is named; ours reads it every time."""
     shape = replace(SHAPE, positions="alibi")

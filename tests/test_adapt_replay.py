@@ -24,6 +24,7 @@ from tundish.stages.refine import Keep, Refine
 from tundish.stages.stage import Stage
 from tundish.stages.tokenize import Tokenize
 
+pytestmark = pytest.mark.slow  # five trainings; a folder is gone on with in tests/test_adapt_begin.py
 SMALL = {"width": 32, "layers": 2, "heads": 2, "ff": 48}
 FAST = {"length": 48, "batch": 4, "lr": 3e-3, "checkpoint_every": 50, "window": 0}
 

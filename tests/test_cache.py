@@ -378,6 +378,7 @@ def test_processes_that_share_a_folder_bring_each_file_once(tmp_path: Path) -> N
     assert left == {named(entry) for entry in files} | {"lock"}
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_small_folder_never_take_what_another_uses(tmp_path: Path) -> None:
     files = remote(tmp_path / "far", [SIZE] * 10)
     orders = [random.Random(seed).choices(range(10), k=40) for seed in range(3)]
@@ -406,6 +407,7 @@ def test_a_process_killed_in_the_midst_leaves_nothing_half_and_holds_up_nobody(t
     assert {each.name for each in near.iterdir()} == {named(entry) for entry in files} | {"lock"}
 
 
+@pytest.mark.slow
 def test_whoever_is_killed_the_others_come_through(tmp_path: Path) -> None:
     files = remote(tmp_path / "far", [SIZE] * 10)
     near, draw = tmp_path / "near", random.Random(9)

@@ -29,6 +29,7 @@ def child(*lines, folder):
     return subprocess.Popen([sys.executable, "-c", "\n".join(code)], stdout=subprocess.PIPE, text=True, cwd=TOP)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fails_in_the_middle_of_a_file(tmp_path):
     """The limit on a file's size is the system's: writing fails after some bytes, as on a full disk."""
     told = child(
@@ -63,6 +64,7 @@ def test_a_folder_that_may_not_be_written(tmp_path):
     assert load(str(tmp_path), blank()).step == 10
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment(tmp_path):
     """A process that saves without a break; whenever it dies, what is loaded is one state, and not older than told."""
     last = 0

@@ -97,6 +97,7 @@ def test_ranks_that_save_different_things_are_told(tmp_path):
     assert sum("is of another model" in line for line in told) == 2
 
 
+@pytest.mark.slow
 def test_kill_9_of_all_ranks_while_one_writes(tmp_path):
     done(tmp_path, "train:2:4")
     process = ranks(tmp_path, "stuck:2:8")
@@ -108,6 +109,7 @@ def test_kill_9_of_all_ranks_while_one_writes(tmp_path):
     assert torch.load(tmp_path / "after-12.pt")["start"] == 4
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_does_not_hold_up_the_others(tmp_path):
     """Rank 1 dies before its share is written; rank 0 is told instead of waiting, and nothing is sealed."""
     process = ranks(tmp_path, "dies:2:0")

@@ -202,7 +202,10 @@ found(Path({folder!r}), path(np.random.default_rng(1), 1500), 250)
 """
 
 
-@pytest.mark.parametrize("step", ["components-0", "components-1-asked", "components-2-large", "components-3-small"])
+LATER = [pytest.param(step, marks=pytest.mark.slow) for step in ("components-1-asked", "components-3-small")]
+
+
+@pytest.mark.parametrize("step", ["components-0", "components-2-large", *LATER])
 def test_a_process_killed_in_any_round_goes_on(step: str, tmp_path: Path) -> None:
     pairs, steps = path(np.random.default_rng(1), 1500), tmp_path / "killed" / "out-0000000000" / "steps"
     calm = found(tmp_path / "one", pairs, 250)[1]

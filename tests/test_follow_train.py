@@ -137,6 +137,7 @@ def test_ranks_have_one_plan(tmp_path: Path, generations: list[dict], wanted: Pr
     assert {source.name for source in plan_of(Path(task.out)).sources} == {"web@0", "web@1", "web@2"}
 
 
+@pytest.mark.slow
 def test_more_ranks_go_on_where_one_was_killed(tmp_path: Path, generations: list[dict], wanted: Pretrain) -> None:
     listed = str(tmp_path / "generations.jsonl")
     written(listed, generations[:1])

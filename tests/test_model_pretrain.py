@@ -224,6 +224,7 @@ def test_two_ranks_are_one(undisturbed, tmp_path):
     assert result(task)["holdout_last"] == pytest.approx(result(undisturbed[0])["holdout_last"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_one_rank_then_three_then_one_keeps_the_ledger(undisturbed, tmp_path):
     """More ranks than rows do not hurt either: a share may be empty."""
     task = toy(tmp_path, batch=(2, 3), grow=0.9, tokens=3000)

@@ -188,6 +188,7 @@ PHASES = [
 ]
 
 
+@pytest.mark.slow
 def test_a_curriculum_is_gone_through_and_taken_up_anywhere(tmp_path):
     shape = replace(SHAPE, length=48)
     whole = toy(tmp_path / "whole", curriculum=PHASES, model=shape, checkpoint_every=10, tokens=16_000)

@@ -179,19 +179,20 @@ def test_second_copies_of_steady_tasks_gain_and_lose_nothing(core: ModuleType, s
         assert again.attempts <= 2 * len(tasks)
 
 
-def test_shards_are_dealt_as_ray_cuts_a_list(core: ModuleType) -> None:
-    for shards, tasks in ((7, 3), (8192, 8192), (10_001, 8192), (5, 1)):
-        cut = np.array_split(np.arange(shards), tasks)
-        assert core.dealt(shards, tasks) == [(int(part[0]), int(part[-1]) + 1) for part in cut]
+def test_copies_wait_for_what_may_end_by_itself(core: ModuleType) -> None:
+    """Eight tasks of 4 s and one of 40: a worker is idle from the 12th second on, a copy begins so much later."""
 
+    def pace(task: int, attempt: int, worker: int) -> np.ndarray:
+        return np.array([4.0 if (task, attempt) != (5, 0) else 40.0])
 
-def test_finer_tasks_leave_the_driver_half_of_its_time(simulate: ModuleType) -> None:
-    for shards in (1, 1000, 10**5, 10**7):
-        for workers in (1, 100, 5000):
-            tasks = simulate.finer(shards, workers, 8.0, 0.01)
-            assert min(shards, 8192) <= tasks <= min(shards, max(8192, 20 * workers))
-            assert tasks <= 8192 or tasks * 0.01 <= 0.5 * shards * 8.0 / workers + 0.02
-    assert simulate.finer(10**7, 5000, 8.0, 0.01) == 100_000
+    def ended(**farm: float) -> tuple[float, int]:
+        told = core.simulate(9, core.Farm(3, again=True, **farm), pace)
+        return told.seconds, told.attempts
+
+    assert ended() == (12 + 4, 9 + 1)
+    assert ended(slow=1.5) == (12 + 1.5 * 4 + 4, 9 + 1)
+    assert ended(slow=0.5, patience=7.0) == (12 + 7 + 4, 9 + 1)
+    assert ended(patience=100.0) == (4 + 40, 9)
 
 
 def test_a_farm_needs_workers(core: ModuleType) -> None:
@@ -225,8 +226,9 @@ def test_the_table_follows_from_the_seed_alone(simulate: ModuleType, modules: di
         assert row.requests >= shards * 5
         assert row.manifest == pytest.approx(shards * costs.manifest)
         assert row.driver > 0
-    assert [row.how for row in one] == ["now", "again", "finer"] * 2
+    assert [row.how for row in one] == ["now", "no copies", "copies at once"] * 2
     assert one[3].hours < one[0].hours
+    assert one[3].hours <= one[4].hours
 
 
 def test_where_a_driver_binds_is_where_its_line_crosses_the_workers(modules: dict[str, ModuleType]) -> None:

@@ -1,0 +1,232 @@
+"""`each` on Ray: a task for every item, or for a few neighbours; what drags is begun once more where a CPU is idle.
+
+Promises: answers come as they are made, one for each item, whoever is killed meanwhile; a worker or a node that is lost
+is Ray's to replace, `TRIES` times a task; a task that drags is run again on another node, the first answer counts and
+the other copy is killed, for work that says that it may run `twice` (cluster/verbs). Tasks bear the stage's name, so
+the dashboard's page of the job shows how far each is. Costs about a millisecond of the driver a task (blocks of Ray
+Data: 8 to 11). Refuses nothing: errors of the work reach the caller, those a user has to mend as they are.
+
+A task drags when nothing is left to hand out, CPUs are idle, and it has run since then `SLOW` times as long as the
+median of those that ended, and no less than `patience` seconds. Backup tasks: Dean and Ghemawat 2004, section 3.6 (a
+sort took 44 % longer without them); copies go to the node with the shortest median: Zaharia et al. 2008, section 4.
+"""
+
+import contextlib
+import functools
+import itertools
+import pickle
+import statistics
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tundish.cluster.map import SLOW, dealt
+from tundish.cluster.verbs import may_run_twice, wants_gpu
+
+TRIES = 8  # times that a task is given to another worker, after the first one was lost
+AHEAD = 1000  # tasks handed out beyond two for each CPU: a cluster that grows by itself goes by what waits
+LOOK = 1.0  # seconds between looks at what drags
+SHARE = 0.25  # of a GPU for a task: what a small model leaves idle between two batches others take
+FEW = 3  # tasks that must have ended before there is a median to go by
+KILLED = 10.0  # seconds to wait for tasks that were cancelled: they may write
+
+Answer = tuple[str, float, list[bytes]]  # node, seconds, and for each item (error, what the work told), pickled
+
+
+@ray.remote
+def _run(packed: bytes, items: list[bytes]) -> Answer:
+    """In a worker: the work on a few items; after the first error the others are left."""
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)  # parallelism is the number of workers; nested pools only fight over the cores
+    began = time.monotonic()
+    told: list[bytes] = []
+    for item in items:
+        error, one = _one(packed, pickle.loads(item))
+        told.append(one)
+        if error:
+            break
+    return ray.get_runtime_context().get_node_id(), time.monotonic() - began, told
+
+
+@functools.lru_cache(maxsize=4)
+def _unpacked(packed: bytes) -> Callable[[Any], Any]:
+    """The work of a stage, read once a process and not once a shard: it may name every shard of its source."""
+    work: Callable[[Any], Any] = pickle.loads(packed)
+    return work
+
+
+def _one(packed: bytes, item: Any) -> tuple[bool, bytes]:
+    try:
+        return False, pickle.dumps((None, _unpacked(packed)(item)))
+    except ValueError as error:  # the user's to mend; Ray would wrap it into pages of traceback
+        return True, pickle.dumps((error, None))
+
+
+@dataclass
+class Copies:
+    """Second copies of tasks: begun, and those that answered first."""
+
+    begun: int = 0
+    won: int = 0
+
+
+def each(
+    stage: str,
+    work: Callable[[Any], Any],
+    items: Sequence[Any],
+    *,
+    patience: float,
+    copies: Copies,
+    gpu_share: float | None = None,
+) -> Iterator[Any]:
+    """`work(item)` for every item, in whatever order they end. `gpu_share`: of a GPU, for each task of work that wants
+    one; None for `SHARE` where the cluster has GPUs, and none where it has not; 0 for none at all."""
+    run = _Run(stage, work, items, patience, copies)
+    if wants_gpu(work) and (share := _shared(gpu_share)):
+        run.asked["num_gpus"] = share
+    try:
+        while run.hand_out():
+            for answer in run.answers():
+                yield from map(_taken, answer)
+    except ray.exceptions.RayTaskError as error:
+        last = str(error.cause or error).strip().splitlines()[-1]
+        raise RuntimeError(f"{stage} failed in a worker: {first_own(str(error)) or last}") from error
+    except ray.exceptions.RayError as error:  # a worker was lost with every try, for want of memory for one
+        lines = [line for line in str(error).strip().splitlines() if line.strip()]
+        raise RuntimeError(f"{stage} lost its worker {TRIES + 1} times: {lines[0].strip()}") from error
+    finally:
+        run.end()
+
+
+def _shared(gpu_share: float | None) -> float:
+    if gpu_share is None:
+        return SHARE if ray.cluster_resources().get("GPU", 0) else 0.0
+    return gpu_share
+
+
+def _taken(told: bytes) -> Any:
+    error, one = pickle.loads(told)
+    if error is not None:
+        raise error
+    return one
+
+
+def first_own(trace: str) -> str:
+    """The first exception a worker's traceback names: Ray wraps it into others."""
+    named = [
+        line for line in trace.splitlines() if line and not line[0].isspace() and ": " in line and "ray::" not in line
+    ]
+    return named[0] if named else ""
+
+
+class _Run:
+    """What is under way. A group of items is a task; it has one reference, or two where it drags."""
+
+    def __init__(
+        self, stage: str, work: Callable[[Any], Any], items: Sequence[Any], patience: float, copies: Copies
+    ) -> None:
+        self.items, self.patience, self.copies = items, patience, copies
+        self.twice = may_run_twice(work)
+        self.work = ray.put(ray.cloudpickle.dumps(work))
+        self.asked: dict[str, Any] = {
+            "name": stage,
+            "num_cpus": 1,
+            "max_retries": TRIES,
+            "scheduling_strategy": "SPREAD",
+        }
+        self.left = dealt(len(items))
+        self.all_out = not items
+        self.flying: dict[Any, range] = {}  # reference -> its group, the eldest first
+        self.second: set[Any] = set()  # references of second copies
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)  # node -> of its tasks
+        self.cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self.since: float | None = None  # when CPUs were first seen idle with nothing left to hand out
+        self.looked = time.monotonic()
+
+    def hand_out(self) -> bool:
+        """Keep workers busy; returns whether anything is under way."""
+        room = 2 * self.cpus + AHEAD - len(self.flying)
+        if not self.all_out and room > 0:
+            groups = list(itertools.islice(self.left, room))
+            self.all_out = len(groups) < room
+            for group in groups:
+                self._begin(group)
+        return bool(self.flying)
+
+    def _begin(self, group: range, **otherwise: Any) -> Any:
+        items = [pickle.dumps(self.items[number]) for number in group]
+        reference = _run.options(**{**self.asked, **otherwise}).remote(self.work, items)
+        self.flying[reference] = group
+        return reference
+
+    def answers(self) -> Iterator[list[bytes]]:
+        """What has ended, after `LOOK` seconds at most; each group once."""
+        flying = list(self.flying)
+        ready, _ = ray.wait(flying, num_returns=1, timeout=LOOK)
+        if ready and len(flying) > 1:
+            ready, _ = ray.wait(flying, num_returns=len(flying), timeout=0)
+        for reference in ready:
+            if reference in self.flying and (told := self._settled(reference)) is not None:
+                yield told
+        if time.monotonic() - self.looked >= LOOK:
+            self.looked = time.monotonic()
+            self._hurry(self.looked)
+
+    def _settled(self, reference: Any) -> list[bytes] | None:
+        """The answer of a task; none of a copy that failed while the other goes on."""
+        group = self.flying.pop(reference)
+        others = [other for other, its in self.flying.items() if its == group] if self.all_out else []
+        try:
+            node, seconds, told = ray.get(reference)
+        except ray.exceptions.RayError:
+            if others:
+                return None
+            raise
+        self.seconds[node].append(seconds)
+        for other in others:
+            del self.flying[other]
+            self.copies.won += reference in self.second
+            with contextlib.suppress(Exception):
+                ray.cancel(other, force=True)
+        return told  # type: ignore[no-any-return]
+
+    def _hurry(self, now: float) -> None:
+        """Begin what drags once more."""
+        took = [seconds for each in self.seconds.values() for seconds in each]
+        if not (self.twice and self.all_out and len(took) >= FEW):
+            return
+        idle = int(ray.available_resources().get("CPU", 0))
+        if not idle:
+            self.since = None
+            return
+        self.since = self.since or now  # from here on all that are outstanding run: a CPU would take what waits
+        if now - self.since < max(self.patience, SLOW * statistics.median(took)):
+            return
+        copies = Counter(self.flying.values())
+        single = [group for group in self.flying.values() if copies[group] == 1]
+        for group in single[:idle]:
+            self.second.add(self._begin(group, **self._elsewhere()))
+            self.copies.begun += 1
+
+    def _elsewhere(self) -> dict[str, Any]:
+        """The node whose tasks took the shortest time, while it is there; a task that drags is seldom on it."""
+        if len(self.seconds) < 2:
+            return {}
+        best = min(self.seconds, key=lambda node: statistics.median(self.seconds[node]))
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(best, soft=True)}
+
+    def end(self) -> None:
+        """Nothing of it runs on: it might write."""
+        left, self.flying = list(self.flying), {}
+        for reference in left:
+            with contextlib.suppress(Exception):
+                ray.cancel(reference, force=True)
+        if left:
+            with contextlib.suppress(Exception):
+                ray.wait(left, num_returns=len(left), timeout=KILLED)
