@@ -16,7 +16,7 @@ from typing import Any
 
 import zstandard
 
-from tundish.pipeline.cli_compress import OUT, besides, table_of
+from tundish.pipeline.cli_compress import OUT, shown
 from tundish.stages.compress_run import run
 
 HERE = Path(__file__).resolve().parents[1]
@@ -33,9 +33,7 @@ def main() -> None:
         asked.model, files, str(out / "small"), asked.steps.split(","), {}, tell=print, columns={"text": "sentence"},
         seeds=tuple(range(1, asked.seeds + 1)), epochs=asked.epochs, threads=asked.threads, length=asked.length,
     )  # fmt: skip
-    OUT.print(table_of(result))
-    for line in besides(result):
-        OUT.print(line, highlight=False, markup=False, soft_wrap=True)
+    shown(result, OUT)
     print(json.dumps({path: told_of(one) for path, one in result["steps"].items()}))
 
 

@@ -1,15 +1,15 @@
 """The command that makes a fine-tuned model smaller and faster, and says what that costs."""
 
 import json
-from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from tundish.pipeline.cli_finetune import columns_of
 from tundish.pipeline.cli_options import ERR, laid_folder, named_tests
+from tundish.pipeline.compressed_table import besides, stacked, table_of
 
 OUT = Console(emoji=False)
 
@@ -18,7 +18,7 @@ OUT = Console(emoji=False)
 @click.argument("model", metavar="FOLDER")
 @click.option("--train", multiple=True, required=True, metavar="FILE", help="What the recovery of each step learns.")
 @click.option("--dev", multiple=True, metavar="FILE", help="Without it a tenth of train.")
-@click.option("--test", multiple=True, metavar="[NAME=]FILE", help="Without it a fifth of train.")
+@click.option("--test", multiple=True, metavar="[NAME=]FILE", help="Without it a fifth of train. Not what was learnt.")
 @click.option("--column", "columns", multiple=True, metavar="ROLE=COLUMN", help="Such as text=sentence, label=3.")
 @click.option("--out", required=True, metavar="DIR")
 @click.option(
@@ -47,7 +47,7 @@ OUT = Console(emoji=False)
 @click.option("--epochs", type=click.IntRange(1), default=3, show_default=True, help="Of each recovery.")
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--lr", type=float, default=0.0, help="At its peak (default: by the model's size).")
-@click.option("--length", type=click.IntRange(0), default=0, help="Tokens of a text (default: what the model reads).")
+@click.option("--length", type=click.IntRange(0), default=0, help="Tokens of a text (default: as it was learnt).")
 @click.option("--threads", type=click.IntRange(1), help="Of torch and onnxruntime (default: theirs).")
 @click.option("--json", "as_json", is_flag=True)
 def compress_command(
@@ -56,6 +56,7 @@ def compress_command(
     **means: Any,
 ) -> None:  # fmt: skip
     """Distil, prune, quantize and export a fine-tuned model: size, speed and score of each, and their front."""
+    from tundish.pipeline.compressed_page import page
     from tundish.stages.compress_run import run
 
     files: dict[str, Any] = {"train": list(train), **({"dev": list(dev)} if dev else {}), **named_tests(test)}
@@ -70,61 +71,21 @@ def compress_command(
         columns=columns_of(columns), length=length, threads=threads, seeds=tuple(range(1, seeds + 1)), epochs=epochs,
         batch=batch, lr=lr,
     )  # fmt: skip
+    seen = page(out)
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))
         return
-    OUT.print(table_of(result))
-    for line in besides(result):
-        OUT.print(line, highlight=False, markup=False, soft_wrap=True)
-    OUT.print(f"{Path(out) / 'compressed.svg'}", highlight=False, soft_wrap=True)
+    shown(result, OUT)
+    OUT.print(f"the page: {seen}", highlight=False, markup=False, soft_wrap=True)
 
 
-def table_of(result: dict[str, Any]) -> Table:
-    """A row for each step: size, times, and of each tested part the mean with its interval and what was before."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    parts = result["tested"]
-    names = [f"{result['measure']}, {part}" if len(parts) > 1 else result["measure"] for part in parts]
-    for name in ("step", "MB", "parameters", "zero", "ms", "texts/s"):
-        table.add_column(name, justify="left" if name == "step" else "right", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("95 % interval", justify="right", no_wrap=True)
-        table.add_column("before", justify="right", no_wrap=True)
-    table.add_column("front", no_wrap=True)
-    for path, one in result["steps"].items():
-        share = one["zeros"] / max(1, one["parameters"])
-        cells = [path, f"{one['bytes'] / 1e6:.2f}", f"{one['parameters']:,}", f"{share:.0%}" if share > 0.005 else ""]
-        cells += [f"{one['speed']['latency']:.2f}", f"{one['speed']['throughput']:,.0f}"]
-        for part in parts:
-            cells += _scores(one["parts"][part])
-        cells.append(", ".join({"latency": "ms", "bytes": "MB"}[cost] for cost, best in one["front"].items() if best))
-        table.add_row(*cells)
-    return table
-
-
-def _scores(told: dict[str, Any]) -> list[str]:
-    low, high = told.get("interval", (None, None))
-    before = told.get("before")
-    return [
-        f"{told['mean']:.3f}",
-        "" if low is None else f"{low:.3f} to {high:.3f}",
-        "" if before is None else f"{before:.3f}",
-    ]
-
-
-def besides(result: dict[str, Any]) -> list[str]:
-    """What was done in each step, how many times as fast it is, and where."""
-    steps, lines = result["steps"], []
-    whole = steps["model"]["speed"]
-    for path, one in steps.items():
-        if path == "model":
-            continue
-        faster, more = whole["latency"] / one["speed"]["latency"], one["speed"]["throughput"] / whole["throughput"]
-        behind = one["speed"]["fastest"] > whole["latency"] or more < 0.95  # more than the scatter of calls
-        slower = "; slower here" if behind else ""
-        failed = f"; {one['parts']['failed']} seeds failed" if one["parts"]["failed"] else ""
-        lines.append(f"{path}: {one['told']}; {faster:.2f} x for one text, {more:.2f} x for batches{slower}{failed}")
-    it = result["machine"]
-    where = it["gpu"] or f"{it['processor']} ({it['instructions']})"
-    lines.append(f"times on {where}, {it['threads']} threads, batches of {it['batch']}, torch {it['torch']}")
-    return lines
+def shown(result: dict[str, Any], console: Console) -> None:
+    """The table, or lines where it has no room, and the foot; words are broken at no place of a line."""
+    table = table_of(result, console.width)
+    lines = besides(result) if table else [*stacked(result), "", *besides(result)]
+    if table:
+        console.print(table)
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        wrapped = fill(line, console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        console.print(wrapped, highlight=False, markup=False, soft_wrap=True)

@@ -2,60 +2,56 @@
 
     out/compressed.json      a record of each step, sealed as it ends: size, scores by seed, before recovery and after
     out/STEP/                the model of the step's first seed, for `tundish predict`
+    out/seeds/SEED/STEP/     the models of its other seeds, where another step begins from it
     out/train.arrow, …       the parts, as a fine-tuning has them (stages/finetune_files)
 
 Promises: a step that is sealed is not made again while what decides it is the same (the model and the texts by the
 digests of their bytes, its means, the training), and of seeds the missing ones are made; no seed is chosen by its
-score. The model itself is measured beside them, and all of them on the same texts in turns. Costs a training a seed of
-every step that learns. Refuses models that write, classes that are not the model's, and what a step refuses.
+score. A step behind another has its seeds: each begins from what that left with the same one. What learns is told
+beside the same training with nothing taken away (`compress_task.reference_of`), which is a step more, and beside the
+model; all of them are measured on the same texts in turns. Costs a training a seed of every step that learns. Refuses
+models that write, classes that are not the model's, and what a step refuses.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from tundish.cluster import store
 from tundish.cluster.shards import digest_of
-from tundish.operators.model.certainty import over_seeds
 from tundish.operators.model.heads import Tuned
 from tundish.operators.model.pruning import bare, kept_layers, require_heads
+from tundish.stages.compress_learnt import SEALED
 from tundish.stages.compress_onnx import NEEDED, Session, exported, in_bytes, needed
-from tundish.stages.compress_read import (
-    GRAPH,
-    Kept,
-    heat_of,
-    lies,
-    parameters_of,
-    reader,
-    size_of,
-    write,
-)
-from tundish.stages.compress_speed import ROUNDS, front, machine, speeds
-from tundish.stages.compress_steps import STEPS, Room, said_of
-from tundish.stages.compress_task import TRAINED, Means, expanded, key_of
-from tundish.stages.finetune_rows import Rows
+from tundish.stages.compress_read import GRAPH, Kept, heat_of, lies, parameters_of, reader, size_of, write
+from tundish.stages.compress_result import WHOLE, Record, result_of, timed
+from tundish.stages.compress_speed import ROUNDS
+from tundish.stages.compress_steps import STEPS, Made, Room, said_of
+from tundish.stages.compress_task import Means, expanded, key_of, learns, referred
 from tundish.stages.finetune_runs import read
-from tundish.stages.finetune_task import MEASURES, TuneTask
+from tundish.stages.finetune_task import TuneTask
 from tundish.stages.language_model import vocabulary_in
-from tundish.stages.predict import Predictor
 
-SEALED = "compressed.json"
-WHOLE = "model"  # the name of what is compressed, among its steps
+SEEDS = "seeds"
 TRAINING = ("epochs", "batch", "lr", "warmup", "weight_decay", "clip", "dropout", "temperature", "dtype")
-ROUND = 6
 Tell = Callable[[str], None]
-Record = dict[str, Any]
 
 
 def compress(
-    task: TuneTask, means: Means, steps: Sequence[str], *, tell: Tell = lambda line: None, rounds: int = ROUNDS
+    task: TuneTask,
+    means: Means,
+    steps: Sequence[str],
+    *,
+    tell: Tell = lambda line: None,
+    rounds: int = ROUNDS,
+    about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What `compressed.json` says in the end. `task.model`: the folder of the model; `tell` is told what begins."""
-    paths = expanded(steps)
+    """What `compressed.json` says in the end. `task.model`: the folder of the model; `tell` is told what begins;
+    `about`: what else is to be said in it."""
+    paths = referred(expanded(steps))
     room = room_of(task, means)
     _refuse(room, paths)
     keys = _keys(task, means, paths)
@@ -65,13 +61,14 @@ def compress(
     records: dict[str, Record] = {WHOLE: _whole(room)}
     for path in paths:
         old = sealed.get(path, {})
-        found = old if old.get("key") == keys[path] else {"key": keys[path], "seeds": {}}
-        for each in _made(room, path, keys, found, tell):
+        records[path] = old if old.get("key") == keys[path] else {"key": keys[path], "seeds": {}}
+        for each in _made(room, path, records, tell, stood=any(one.rpartition("+")[0] == path for one in paths)):
             records[path] = each
-            store.write_json(uri, {"steps": sealed | records})
+            store.write_json(uri, {"model": task.model, "steps": sealed | records})
     tell("measuring")
-    result = result_of(room, records) | {"means": {path: _means(means, path) for path in paths}}
-    _timed(room, result, rounds)
+    result = result_of(room, records) | dict(about or {})
+    result["means"] = {path: means.deciding(path.rpartition("+")[2]) for path in paths}
+    timed(room, result, rounds)
     others = {path: one for path, one in sealed.items() if path not in records}
     store.write_json(uri, result | {"others": others})  # sealed by an earlier call, and not asked for in this one
     return result
@@ -101,10 +98,6 @@ def _refuse(room: Room, paths: Sequence[str]) -> None:
         kept_layers(shape, means.layers or max(1, shape.layers // 2), means.way, torch.zeros(shape.layers))
     if "onnx" in words:
         needed(*NEEDED)
-
-
-def tested(parts: Mapping[str, Rows]) -> list[str]:
-    return [name for name in parts if name not in ("train", "dev")] or ["dev"]
 
 
 def _keys(task: TuneTask, means: Means, paths: Sequence[str]) -> dict[str, str]:
@@ -146,112 +139,92 @@ def _scored(room: Room, model: nn.Module) -> tuple[Record, float]:
     return {"scores": {name: one for name, (one, _) in said.items()}}, heat
 
 
-def _made(room: Room, path: str, keys: Mapping[str, str], record: Record, tell: Tell) -> Any:
-    """The record of a step, given whenever more of it is there."""
-    before, _, step = path.rpartition("+")
-    folder = store.join(room.task.out, path)
-    seeds = [str(seed) for seed in room.task.seeds] if step in TRAINED else [""]
-    there = lies(folder, keys[path])
-    missing = [seed for seed in seeds if not there or seed not in record["seeds"]]
-    if not missing:
-        yield record
-        return
-    if step == "onnx" or before.endswith("onnx"):
-        tell(path)
-        yield _graph(room, path, before, keys[path], folder)
-        return
-    given = room.whole.model if not before else reader(store.join(room.task.out, before), device=str(room.device)).model
-    for seed in missing:
+def _made(room: Room, path: str, records: Mapping[str, Record], tell: Tell, *, stood: bool) -> Iterator[Record]:
+    """The record of a step, given whenever more of it is there. `stood`: another step begins from it, so that the
+    models of all its seeds are to lie there."""
+    record, main = records[path], store.join(room.task.out, path)
+    if not lies(main, record["key"]) or "kept" not in record:
+        record = record | {"kept": None}
+    for seed in map(str, room.task.seeds) if learns(path) else [""]:
+        if _there(room, path, seed, record, stood):
+            continue
         tell(f"{path}, seed {seed}" if seed else path)
-        made = STEPS[step](room, given, int(seed or room.task.seeds[0]))
-        failed = made.outcome.failed if made.outcome else ""
-        one, heat = ({"scores": {}}, 1.0) if failed else _scored(room, made.model)
-        if made.before is not None and made.outcome is not None:
-            one |= {"before": made.before, "losses": made.outcome.losses, "failed": failed}
-        record = record | {"told": made.told, "folder": path} | _sizes(made.model)
-        record["seeds"] = record["seeds"] | {seed: one}
-        if not there and not one.get("failed"):
-            write(folder, made.model, _kept(room, keys[path], heat))
-            there = True
-        record["bytes"] = size_of(folder)
+        made = _step(room, path, seed, records)
+        one, heat = _told(room, made) if isinstance(made, Made) else ({"scores": {}, "failed": made}, 1.0)
+        record = record | {"seeds": record["seeds"] | {seed: one}}
+        if not one.get("failed"):
+            assert isinstance(made, Made)
+            first = record["kept"] is None
+            folder = main if first else _folder(room, path, seed, record)
+            if first or stood:
+                write(folder, made.model, _kept(room, record["key"], heat), graph=made.graph)
+            if first:
+                record |= {"kept": seed, "told": made.told, "folder": path, "bytes": size_of(main)}
+                record |= _sizes(made.model)
         yield record
-    if not there:
+    if record["kept"] is None:
+        failed = next(one["failed"] for one in record["seeds"].values() if one.get("failed"))
         raise ValueError(
-            f"{path} came to no number with every seed ({one['failed']}); take a smaller rate (--lr), or less away"
+            f"{path} came to no number with every seed ({failed}); take a smaller rate (--lr), or less away"
         )
+    yield record
 
 
-def _graph(room: Room, path: str, before: str, key: str, folder: str) -> Record:
-    """An exported graph, or one in bytes, as a step."""
-    within = store.join(room.task.out, before) if before else ""
-    if path.endswith("onnx"):
-        like = room.whole.model if not within else reader(within).model
-        graph = exported(like.cpu().eval())
-        like.to(room.device)
-        told = "rows filled up, for onnxruntime"
+def _there(room: Room, path: str, seed: str, record: Record, stood: bool) -> bool:
+    """Whether a seed has its scores, and a model where one is to lie."""
+    one = record["seeds"].get(seed)
+    if one is None or one.get("failed"):
+        return one is not None
+    if record["kept"] is None:
+        return False
+    return not stood or lies(_folder(room, path, seed, record), record["key"])
+
+
+def _folder(room: Room, path: str, seed: str, record: Record) -> str:
+    """Where the model of a seed lies."""
+    names = (path,) if seed == record["kept"] else (SEEDS, seed, path)
+    return store.join(room.task.out, *names)
+
+
+def _model(room: Room, path: str, seed: str, records: Mapping[str, Record]) -> Tuned:
+    """What a step left with a seed; without a path the model itself."""
+    if not path:
+        return room.whole.model
+    found = reader(_folder(room, path, seed, records[path]), device=str(room.device)).model
+    return found  # type: ignore[no-any-return]
+
+
+def _step(room: Room, path: str, seed: str, records: Mapping[str, Record]) -> Made | str:
+    """What a step makes with a seed; or why it cannot."""
+    before, _, step = path.rpartition("+")
+    if before and records[before]["seeds"][seed].get("failed"):
+        return f"{before} came to no number with this seed"
+    if before.endswith("onnx"):
+        graph = store.read(store.join(_folder(room, before, seed, records[before]), GRAPH))
+        like = _model(room, before.rpartition("+")[0], seed, records)
+        return Made(like, "the graph's products in bytes", graph=in_bytes(graph))
+    given = _model(room, before, seed, records)
+    if step != "onnx":
+        return STEPS[step](room, given, int(seed or room.task.seeds[0]))
+    graph = exported(given.cpu().eval())
+    given.to(room.device)
+    return Made(given, "rows filled up, for onnxruntime", graph=graph)
+
+
+def _told(room: Room, made: Made) -> tuple[Record, float]:
+    """The record of a seed, and the temperature of its model."""
+    outcome = made.outcome
+    if outcome and outcome.failed:
+        one, heat = {"scores": {}}, 1.0
     else:
-        told, graph = "the graph's products in bytes", in_bytes(store.read(store.join(within, GRAPH)))
-        before = before.rpartition("+")[0]
-        like = room.whole.model if not before else reader(store.join(room.task.out, before)).model
-    one, heat = _scored(room, Session(graph, like.head))
-    write(folder, like, _kept(room, key, heat), graph=graph)
-    record = {"key": key, "told": told, "folder": path, "bytes": size_of(folder)} | _sizes(like)
-    return record | {"seeds": {"": one}}
+        one, heat = _scored(room, made.model if made.graph is None else Session(made.graph, made.model.head))
+    if outcome is None:
+        return one, heat
+    told = {"before": made.before, "losses": outcome.losses, "rate": outcome.rate, "failed": outcome.failed}
+    return one | told, heat
 
 
 def _kept(room: Room, key: str, heat: float) -> Kept:
-    return Kept(room.whole, vocabulary_in(room.task.model), key, heat)
-
-
-def _means(means: Means, path: str) -> dict[str, Any]:
-    return means.deciding(path.rpartition("+")[2])
-
-
-# -- what it comes to
-
-
-def result_of(room: Room, records: Mapping[str, Record]) -> dict[str, Any]:
-    """The records, with means over seeds of what was tested."""
-    measure, parts = MEASURES[room.task.kind], tested(room.parts)
-    asked = ["", *map(str, room.task.seeds)]
-    seeds = {path: [one["seeds"][seed] for seed in asked if seed in one["seeds"]] for path, one in records.items()}
-    return {
-        "model": room.task.model,
-        "task": room.task.kind,
-        "measure": measure,
-        "tested": parts,
-        "examples": {name: len(rows) for name, rows in room.parts.items()},
-        "epochs": room.task.epochs,
-        "steps": {path: one | {"parts": _parts(seeds[path], parts, measure)} for path, one in records.items()},
-    }
-
-
-def _parts(seeds: Sequence[Record], parts: Sequence[str], measure: str) -> Record:
-    good = [one for one in seeds if not one.get("failed")]
-    told: Record = {}
-    for part in parts:
-        values = [one["scores"][part][measure] for one in good]
-        told[part] = {"mean": float(np.mean(values)), "seeds": [round(each, ROUND) for each in values]}
-        if len(values) > 1:
-            told[part]["interval"] = [*over_seeds(values)[1:]]
-        if before := [one["before"][part][measure] for one in good if "before" in one]:
-            told[part]["before"] = float(np.mean(before))
-    return told | {"failed": len(seeds) - len(good)}
-
-
-def _timed(room: Room, result: dict[str, Any], rounds: int) -> None:
-    """Add times of all models, and which of them no other beats."""
-    steps, out, part = result["steps"], room.task.out, result["tested"][0]
-    models = {path: reader(store.join(out, path)) for path in steps if path != WHOLE}
-    each: dict[str, Predictor] = {WHOLE: reader(room.task.model)} | models
-    found = speeds({path: it.model for path, it in each.items()}, room.parts[part], rounds=rounds)
-    for path, speed in found.items():
-        steps[path]["speed"] = speed._asdict() | {"device": str(each[path].device)}
-    scores = [steps[path]["parts"][part]["mean"] for path in steps]
-    for name, costs in (
-        ("latency", [steps[path]["speed"]["latency"] for path in steps]),
-        ("bytes", [steps[path]["bytes"] for path in steps]),
-    ):
-        for path, best in zip(steps, front(costs, scores), strict=True):
-            steps[path].setdefault("front", {})[name] = best
-    result["machine"] = machine()
+    """With the length that texts were cut at here."""
+    it = replace(room.whole, task=replace(room.whole.task, length=room.task.length))
+    return Kept(it, vocabulary_in(room.task.model), key, heat)

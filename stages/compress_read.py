@@ -30,6 +30,7 @@ from tundish.operators.model.heads import Tuned, asked
 from tundish.operators.model.quantized import Byte, Table, quantized
 from tundish.operators.model.shape import Shape
 from tundish.operators.text import tokenizer
+from tundish.stages import hub
 from tundish.stages.finetune_rows import Rows
 from tundish.stages.finetune_task import TuneTask
 from tundish.stages.language_model import vocabulary_in
@@ -128,7 +129,8 @@ def lies(folder: str, key: str) -> bool:
 
 def size_of(folder: str) -> int:
     """Bytes of a model's weights."""
-    names = [name for name in store.listing(folder) if name == GRAPH or name.endswith(".safetensors")]
+    told = store.read_json(store.join(folder, CONFIG)) or {}
+    names = [GRAPH] if told.get("kind") == EXPORTED else hub.files_of(folder)
     return sum(store.size(store.join(folder, name)) or 0 for name in names)
 
 

@@ -4,17 +4,19 @@
     heads        the least important of each layer go, and the rest recovers
     layers       some go, and the rest recovers
     magnitude    the smallest weights are zero, and stay so while the rest recovers
+    recovery     nothing goes: what the training of the others does by itself
     int8         matrices in bytes; nothing learns
 
 Promises: the given model is left as it is; a step is a function of it, of the task, of `Means` and of the seed, on
-machines of one kind; what is scored before a recovery is scored as after it. Importance is that of the first WEIGHED
-examples of train, which lie in an order that makes them a fair sample. Costs a training a seed, and what the operators
-say. Refuses what they refuse.
+machines of one kind; what is scored before a recovery is scored as after it. All recoveries learn at one rate, by the
+size of the whole model unless the task says one; a student from a folder at that of its own size. Importance is that of
+the first WEIGHED examples of train, which lie in an order that makes them a fair sample. Costs a training a seed, and
+what the operators say. Refuses what they refuse.
 """
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +33,7 @@ from tundish.stages.compress_task import Means
 from tundish.stages.finetune_kinds import asked, loss_of, outputs, scored
 from tundish.stages.finetune_one import DTYPES, Besides, Outcome, trained
 from tundish.stages.finetune_rows import Batch, Rows
-from tundish.stages.finetune_task import HEADS, Run, TuneTask
+from tundish.stages.finetune_task import HEADS, Run, TuneTask, rate_of
 from tundish.stages.language_model import vocabulary_in
 from tundish.stages.predict import Predictor
 
@@ -54,14 +56,21 @@ class Room:
     def dtype(self) -> torch.dtype:
         return DTYPES[self.task.dtype]
 
+    @property
+    def rate(self) -> float:
+        """Of every recovery: a smaller model would have a higher one by its size, and be told for that."""
+        return self.task.lr or rate_of(sum(each.numel() for each in self.whole.model.parameters()))
+
 
 class Made(NamedTuple):
-    """What a step left: the model, in words what was done, the scores before its recovery, and how that went."""
+    """What a step left: the model (of a `graph` what it was made of), in words what was done, the scores before its
+    recovery, and how that went."""
 
     model: Tuned
     told: str
     before: Scores | None = None
     outcome: Outcome | None = None
+    graph: bytes | None = None
 
 
 def heads(room: Room, given: Tuned, seed: int) -> Made:
@@ -106,6 +115,10 @@ def _growing(room: Room) -> Callable[[Tuned], None]:
     return after
 
 
+def recovery(room: Room, given: Tuned, seed: int) -> Made:
+    return _recovered(room, copy.deepcopy(given), seed, "the same training, and nothing taken away")
+
+
 def distil(room: Room, given: Tuned, seed: int) -> Made:
     """`given` is the model itself, or what another step left of it, which then learns as it is."""
     means, own = room.means, given is room.whole.model
@@ -120,7 +133,8 @@ def distil(room: Room, given: Tuned, seed: int) -> Made:
     told += f", from {means.teacher or 'the model'}"
     before = scores_of(room, student)
     with teaching(room.task, means, student, taught, pairs, seed) as loss:
-        model, outcome = _trained(room, student, seed, Besides(start=student, loss=loss))
+        rate = room.task.lr if own and means.student else room.rate
+        model, outcome = _trained(room, student, seed, Besides(start=student, loss=loss), rate)
     return Made(model, told, before, outcome)
 
 
@@ -133,6 +147,7 @@ STEPS: Mapping[str, Callable[[Room, Tuned, int], Made]] = {
     "heads": heads,
     "layers": layers,
     "magnitude": magnitude,
+    "recovery": recovery,
     "int8": int8,
 }
 
@@ -184,15 +199,15 @@ def _numbered(kept: tuple[int, ...], of: int) -> str:
 
 def _recovered(room: Room, model: Tuned, seed: int, told: str, after: Any = None, before: Scores | None = None) -> Made:
     before = before if before is not None else scores_of(room, model)
-    model, outcome = _trained(room, model, seed, Besides(start=model, after=after))
+    model, outcome = _trained(room, model, seed, Besides(start=model, after=after), room.rate)
     return Made(model, told, before, outcome)
 
 
-def _trained(room: Room, model: Tuned, seed: int, besides: Besides) -> tuple[Tuned, Outcome]:
+def _trained(room: Room, model: Tuned, seed: int, besides: Besides, rate: float) -> tuple[Tuned, Outcome]:
     model.dropout = room.task.dropout
     model.requires_grad_(True)
-    run, shape = Run(True, seed), model.encoder.shape
-    return trained(room.task, run, shape, {}, room.parts, room.device, lambda *_: None, besides)
+    task, run, shape = replace(room.task, lr=rate), Run(True, seed), model.encoder.shape
+    return trained(task, run, shape, {}, room.parts, room.device, lambda *_: None, besides)
 
 
 def _losses(room: Room, model: Tuned) -> Iterator[Callable[[], Tensor]]:

@@ -3,8 +3,10 @@
     heads            from the model itself
     layers+int8      int8 of what `layers` left
     onnx+int8        the exported graph with its products in bytes
+    recovery         the training of the others alone: nothing is taken away
 
-A step begins at the model itself, or at what stands before its last `+`, which is then a step of its own.
+A step begins at the model itself, or at what stands before its last `+`, which is then a step of its own. What has
+learnt is told beside what has learnt as often and lost nothing, its reference; that is a step as well.
 """
 
 from collections.abc import Iterable
@@ -16,7 +18,8 @@ from tundish.cluster.shards import digest_of
 from tundish.operators.model.pruning import SCOPES, WAYS
 from tundish.stages.finetune_task import HEADS
 
-TRAINED = ("distil", "heads", "layers", "magnitude")
+RECOVERY = "recovery"
+TRAINED = ("distil", "heads", "layers", "magnitude", RECOVERY)
 STEPS = (*TRAINED, "int8", "onnx")
 LAST = ("onnx", "int8")  # behind int8 comes nothing, behind onnx int8 alone
 KINDS = tuple(kind for kind, head in HEADS.items() if head != "write")
@@ -25,9 +28,11 @@ DECIDES = {  # fields of `Means` by step
     "heads": ("heads",),
     "layers": ("layers", "way"),
     "magnitude": ("share", "scope", "gradual"),
+    RECOVERY: (),
     "int8": (),
     "onnx": (),
 }
+VERSION = 2  # raised when the code changes what a step leaves
 
 
 @dataclass(frozen=True)
@@ -93,19 +98,46 @@ def expanded(paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def learns(path: str) -> int:
+    """How many trainings lie behind what a path leaves, beside the model's own."""
+    return sum(word in TRAINED for word in path.split("+"))
+
+
+def reference_of(path: str) -> str:
+    """What has learnt as often as a path and lost nothing; empty where that is the model itself, or the path.
+
+    >>> reference_of("heads+int8"), reference_of("heads+magnitude"), reference_of("int8"), reference_of("recovery")
+    ('recovery', 'recovery+recovery', '', '')
+    """
+    found = "+".join([RECOVERY] * learns(path))
+    return "" if found == path else found
+
+
+def referred(paths: Iterable[str]) -> tuple[str, ...]:
+    """What the paths are told beside, before them.
+
+    >>> referred(["heads", "heads+magnitude", "int8"])
+    ('recovery', 'recovery+recovery', 'heads', 'heads+magnitude', 'int8')
+    """
+    paths = tuple(paths)
+    most = max((learns(path) for path in paths), default=0)
+    return tuple(dict.fromkeys(["+".join([RECOVERY] * (at + 1)) for at in range(most)] + list(paths)))
+
+
 def _ordered(path: str, words: list[str]) -> None:
     for first, second in pairwise(words):
         if first == "int8" or (first == "onnx" and second != "int8"):
             raise ValueError(
                 f"in {path!r} {second} would begin from {first}, which is no model that learns; let {first} be the last"
             )
-    if len(set(words)) < len(words):
+    once = [word for word in words if word != RECOVERY]
+    if len(set(once)) < len(once):
         raise ValueError(f"{path!r} has a step twice; name each once")
 
 
 def key_of(before: str, step: str, means: Means, training: Any, folders: Any) -> str:
     """Digest of what decides a step's bytes: what it begins from, how it is done, and where it trains on what."""
-    said = {"before": before, "step": step, "means": means.deciding(step)}
+    said = {"version": VERSION, "before": before, "step": step, "means": means.deciding(step)}
     said |= {"training": training} if step in TRAINED else {}
     said |= {"folders": folders} if step == "distil" else {}
     return digest_of(said)[:12]

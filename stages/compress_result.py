@@ -1,0 +1,124 @@
+"""What a compression comes to: means over seeds, what each step scores less than its references, times, fronts.
+
+    steps[path]["parts"][part]     mean, seeds, interval, before; `less`: the difference to what it is told beside,
+                                   {"model": {"difference", "interval"}, "recovery": {…}}, below 0 where it is worse
+    steps[path]["reference"]       what has learnt as often and lost nothing (compress_task.reference_of)
+
+Promises: a difference to what has seeds as well is taken seed by seed, as both draw the same batches with one; its
+interval is that of all means over seeds (finetune_means), and one seed has none. Times are those of compress_speed.
+Costs what these cost.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tundish.cluster import store
+from tundish.operators.model.certainty import FREE, Bounds, over_seeds
+from tundish.stages import finetune_means
+from tundish.stages.compress_read import reader
+from tundish.stages.compress_speed import front, machine, speeds
+from tundish.stages.compress_steps import Room
+from tundish.stages.compress_task import reference_of
+from tundish.stages.finetune_rows import Rows
+from tundish.stages.finetune_task import MEASURES
+from tundish.stages.predict import Predictor
+
+WHOLE = "model"  # the name of what is compressed, among its steps
+ROUND = 6
+Record = dict[str, Any]
+
+
+def tested(parts: Mapping[str, Rows]) -> list[str]:
+    return [name for name in parts if name not in ("train", "dev")] or ["dev"]
+
+
+def result_of(room: Room, records: Mapping[str, Record]) -> dict[str, Any]:
+    """The records, with means over seeds of what was tested."""
+    measure, parts = MEASURES[room.task.kind], tested(room.parts)
+    asked = ["", *map(str, room.task.seeds)]
+    seeds = {
+        path: {seed: one["seeds"][seed] for seed in asked if seed in one["seeds"]} for path, one in records.items()
+    }
+    steps = {}
+    for path, one in records.items():
+        reference = "" if path == WHOLE else reference_of(path)
+        told = _parts(seeds, path, [each for each in (WHOLE, reference) if each not in ("", path)], parts, measure)
+        steps[path] = one | {"parts": told, "reference": reference}
+    return {
+        "model": room.task.model,
+        "task": room.task.kind,
+        "measure": measure,
+        "tested": parts,
+        "examples": {name: len(rows) for name, rows in room.parts.items()},
+        "epochs": room.task.epochs,
+        "batch": room.task.batch,
+        "rate": room.rate,
+        "length": room.task.length,
+        "order": list(steps),  # JSON keeps none
+        "steps": steps,
+    }
+
+
+def _parts(
+    records: Mapping[str, Mapping[str, Record]], path: str, beside: Sequence[str], parts: Sequence[str], measure: str
+) -> Record:
+    told: Record = {}
+    for part in parts:
+        mine = _scores(records[path], part, measure)
+        told[part] = {"mean": float(np.mean([*mine.values()])), "seeds": [round(each, ROUND) for each in mine.values()]}
+        told[part] |= _interval([*mine.values()], finetune_means.range_of(measure))
+        before = [one["before"][part][measure] for one in records[path].values() if one.get("before") and _good(one)]
+        if before:
+            told[part]["before"] = float(np.mean(before))
+        told[part]["less"] = {
+            other: less(mine, _scores(records[other], part, measure), finetune_means.apart(measure)) for other in beside
+        }
+    return told | {"failed": sum(not _good(one) for one in records[path].values())}
+
+
+def _good(one: Record) -> bool:
+    return not one.get("failed")
+
+
+def _scores(seeds: Mapping[str, Record], part: str, measure: str) -> dict[str, float]:
+    return {seed: one["scores"][part][measure] for seed, one in seeds.items() if _good(one)}
+
+
+def less(mine: Mapping[str, float], other: Mapping[str, float], bounds: Bounds = FREE) -> Record:
+    """What the scores of one are less those of another, by seed; where that has none, its one score is for all. Empty
+    where they have no seed in common.
+
+    >>> less({"1": 0.75, "2": 0.5}, {"": 0.5})["difference"], less({"1": 0.75, "2": 0.5}, {"2": 0.75})
+    (0.125, {'difference': -0.25})
+    """
+    each = [score - other.get(seed, other.get("", np.nan)) for seed, score in mine.items()]
+    each = [one for one in each if np.isfinite(one)]
+    return {"difference": float(np.mean(each))} | _interval(each, bounds) if each else {}
+
+
+def _interval(values: Sequence[float], bounds: Bounds) -> Record:
+    return {"interval": [*over_seeds(values, bounds=bounds)[1:]]} if len(values) > 1 else {}
+
+
+def timed(room: Room, result: dict[str, Any], rounds: int) -> None:
+    """Add times of all models, and which of them no other beats."""
+    steps, part = result["steps"], result["tested"][0]
+    each = dict(_readers(room, steps))
+    found = speeds({path: it.model for path, it in each.items()}, room.parts[part], rounds=rounds)
+    for path, speed in found.items():
+        steps[path]["speed"] = speed._asdict() | {"device": str(each[path].device)}
+    scores = [steps[path]["parts"][part]["mean"] for path in steps]
+    for name, costs in (
+        ("latency", [steps[path]["speed"]["latency"] for path in steps]),
+        ("bytes", [steps[path]["bytes"] for path in steps]),
+    ):
+        for path, best in zip(steps, front(costs, scores), strict=True):
+            steps[path].setdefault("front", {})[name] = best
+    result["machine"] = machine()
+
+
+def _readers(room: Room, steps: Mapping[str, Any]) -> Iterator[tuple[str, Predictor]]:
+    for path in steps:
+        yield path, reader(room.task.model if path == WHOLE else store.join(room.task.out, path))
