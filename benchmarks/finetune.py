@@ -14,7 +14,9 @@ same examples,
     make bench NAME=finetune ARGS="--encoder DIR"       any exported model, or one of Hugging Face's
     make bench NAME=finetune ARGS=--table               what is there by now
 
-Prints a table of means with 95 % intervals over seeds, and last one line of JSON of scores by task. One torch thread.
+Prints a table of means with 95 % intervals over seeds, how far the encoder is ahead of fastText on the same rows, and
+how many test rows stand in the pretraining texts (finetune_paired); last one line of JSON of scores by task. One torch
+thread.
 """
 
 import argparse
@@ -27,17 +29,17 @@ from typing import Any
 os.environ.setdefault("TUNDISH_TORCH_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 from curves_corpora import DATA, unpacked, works
+from finetune_paired import beside, cells
 from finetune_tasks import TASKS, baseline, lead, parts_of, summarised
 
 from tundish.cluster.local import Local
 from tundish.cluster.shards import digest_of
-from tundish.operators.model import certainty
 from tundish.pipeline.run import run
 from tundish.stages.corpus import Corpus
 from tundish.stages.export import exported
 from tundish.stages.finetune_files import digests_of, laid
+from tundish.stages.finetune_means import over
 from tundish.stages.finetune_runs import found, tune
 from tundish.stages.finetune_task import MEASURES, VERSION, TuneTask
 from tundish.stages.gather import Gather
@@ -135,22 +137,32 @@ def chosen(task: TuneTask, result: dict[str, Any]) -> None:
             if not about["failed"]:
                 logits = said["test"]["logits"].astype(float)
                 scores.append(summarised(logits[:, 1] - logits[:, 0])["rouge_1"])
-        interval = certainty.over_seeds(scores) if len(scores) > 1 else None
-        told[kind]["rouge_1"] = {"mean": float(np.mean(scores)), "seeds": scores}
-        told[kind]["rouge_1"] |= {"interval": [interval.low, interval.high]} if interval else {}
+        told[kind]["rouge_1"] = over("rouge_1", scores)
         told[kind].pop("failed", None)  # to say that no sentence is a summary is no failure here
     told["majority"] = {**told["majority"], **lead()}
+
+
+def told_beside(name: str, folder: Path, stem: str, most: int) -> dict[str, Any]:
+    """What is found without a training run; of a table in SEALED from the file that lies there."""
+    kept = SEALED / "beside" / f"{stem}.json"
+    if kept.exists() and not (folder / stem).is_dir():
+        return json.loads(kept.read_text())  # type: ignore[no-any-return]
+    return beside(name, folder, stem, lambda: parts_of(name, most), CORPORA)
 
 
 def line_of(name: str, result: dict[str, Any]) -> dict[str, Any]:
     """What of a result is in the table."""
     measure, told = MEASURES[result["task"]], result["parts"]["test"]
     measure = TASKS[name].measure or measure
-    fresh, common = told.get("fresh", {}).get(measure), (told["majority"] or {}).get(measure)
+    common, each = (told["majority"] or {}).get(measure), {}
+    for kind in ("pretrained", "fresh"):  # an older interval may lie outside the measure's range
+        one = told.get(kind, {}).get(measure)
+        each[kind] = one and over(measure, one["seeds"]) | {"mean": one["mean"]}
+    mine, fresh = each["pretrained"], each["fresh"]
     return {
         "measure": measure,
-        "pretrained": told["pretrained"][measure]["mean"],
-        "interval": told["pretrained"][measure].get("interval"),
+        "pretrained": mine["mean"],
+        "interval": mine.get("interval"),
         "fresh": fresh and fresh["mean"],
         "fresh_interval": fresh and fresh.get("interval"),
         "fasttext": (result["fasttext"] or {}).get(measure),
@@ -163,14 +175,16 @@ def line_of(name: str, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def shown(lines: dict[str, dict[str, Any]]) -> None:
-    print("| task | measure | examples | seeds | pretrained | fresh | fastText | majority | failed |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    names = ("task", "measure", "examples", "seeds", "pretrained", "fresh", "fastText", "less fastText", "majority")
+    print(f"| {' | '.join((*names, 'failed', 'in the corpus'))} |")
+    print("|---" * (len(names) + 2) + "|")
     for name, one in lines.items():
         both = [_between(one[key], one[f"{more}interval"]) for key, more in (("pretrained", ""), ("fresh", "fresh_"))]
-        rest = ["-" if one[key] is None else f"{one[key]:.3f}" for key in ("fasttext", "majority")]
+        theirs, common = ("-" if one[key] is None else f"{one[key]:.3f}" for key in ("fasttext", "majority"))
         failed = "-" if one["failed"] is None else f"{one['failed']:.0%}"
-        cells = [name, one["measure"], f"{one['train']:,} / {one['test']:,}", str(one["seeds"]), *both, *rest, failed]
-        print(f"| {' | '.join(cells)} |")
+        ahead, seen = cells(one.get("beside"))
+        about = [name, one["measure"], f"{one['train']:,} / {one['test']:,}", str(one["seeds"])]
+        print(f"| {' | '.join([*about, *both, theirs, ahead, common, failed, seen])} |")
 
 
 def _between(mean: float | None, interval: list[float] | None) -> str:
@@ -205,7 +219,8 @@ def main() -> None:
             continue
         seeds = tuple(range(1, said.seeds + 1))
         result = json.loads(sealed[0].read_text()) if said.table else tuned(name, model, said.folder, seeds, said.most)
-        lines[name] = line_of(name, result)
+        stem = sealed[0].stem if said.table else f"{name}-{Path(model).name}-{said.most}-{marked(model)}"
+        lines[name] = line_of(name, result) | {"beside": told_beside(name, said.folder, stem, said.most)}
         print(json.dumps({name: lines[name]}), flush=True)
     shown(lines)
     print(json.dumps({name: round(one["pretrained"], 4) for name, one in lines.items()}))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import finetune_fasttext
 import numpy as np
 from curves_corpora import DATA, unpacked
 
@@ -126,15 +127,20 @@ def sentences(most: int) -> dict[str, Examples]:
     return found | {"train": train.take(order(train)[:most])}
 
 
-def summarised(likely: np.ndarray) -> dict[str, float]:
-    """ROUGE-1 of the likeliest sentence (n,) of each abstract of the test, n sentences in all."""
+def scored_papers(likely: np.ndarray) -> np.ndarray:
+    """(papers,) ROUGE-1 of the likeliest sentence (n,) of each abstract of the test, n sentences in all."""
     at, scores = 0, []
     for paper in papers("test"):
         own = likely[at : at + len(paper["source"])]
         guess, at = paper["source"][int(own.argmax())], at + len(own)
         scores.append(rouge.best(paper["target"], guess, ("1",))["1"].f1)
     assert at == len(likely), "every sentence of the test is asked"
-    return {"rouge_1": float(np.mean(scores))}
+    return np.array(scores)
+
+
+def summarised(likely: np.ndarray) -> dict[str, float]:
+    """Their mean."""
+    return {"rouge_1": float(scored_papers(likely).mean())}
 
 
 def lead() -> dict[str, float]:
@@ -143,25 +149,24 @@ def lead() -> dict[str, float]:
 
 
 def baseline(name: str, found: Mapping[str, Examples]) -> dict[str, float] | None:
-    """A fastText classifier (word pairs, 25 epochs, one thread) on the same examples; None where there are no classes
-    of whole texts."""
-    train, test = found["train"], found["test"]
-    if train.kind != "classify":
+    """What fastText scores on the same examples; None where there are no classes of whole texts."""
+    if found["train"].kind != "classify":
         return None
-    import fasttext
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "train.txt"
-        lines = (f"__label__{label} {text}\n" for text, label in zip(_texts(train), _labels(train), strict=True))
-        file.write_text("".join(lines), encoding="utf-8")
-        model = fasttext.train_supervised(
-            str(file), wordNgrams=2, epoch=25, lr=0.5, dim=50, minCount=1, bucket=200_000, thread=1, seed=1, verbose=0
-        )
+    said, test = guesses(name, found, 1), found["test"]
     if name == "scitldr":
-        each = [dict(zip(*model.predict(text, k=2), strict=True)).get("__label__1", 0.0) for text in _texts(test)]
-        return summarised(np.array(each))
-    said = [int(model.predict(text)[0][0].removeprefix("__label__")) for text in _texts(test)]
-    return of_classes(np.array(_labels(test)), np.array(said), len(train.names))
+        return {"rouge_1": float(said.mean())}
+    return of_classes(np.array(labels_of(test)), said, len(found["train"].names))
+
+
+def guesses(name: str, found: Mapping[str, Examples], seed: int) -> np.ndarray:
+    """What a fastText classifier (word pairs, 25 epochs, one thread) that learnt from train says of each row of test: a
+    class, or of SciTLDR the score of the sentence that it chooses of each paper."""
+    train, test = found["train"], found["test"]
+    lines = [f"__label__{label} {text}" for text, label in zip(_texts(train), labels_of(train), strict=True)]
+    each = finetune_fasttext.said(lines, _texts(test), seed=seed)
+    if name == "scitldr":
+        return scored_papers(np.array([one.get("1", 0.0) for one in each]))
+    return np.array([int(next(iter(one))) for one in each])
 
 
 def _texts(one: Examples) -> list[str]:
@@ -169,5 +174,5 @@ def _texts(one: Examples) -> list[str]:
     return [" ".join(f"{text} {second or ''}".lower().split()) for text, second in rows]
 
 
-def _labels(one: Examples) -> list[int]:
+def labels_of(one: Examples) -> list[int]:
     return [int(label) for label in one.table["label"].to_pylist()]

@@ -1,6 +1,7 @@
 """The card of a fine-tuned model: what it tells apart, from which data it learnt that, how well, and where that ends.
 
-Promises: every number is one of `result.json`, `data.json`, `config.json`, the parts beside them or the weights; the
+Promises: every number is one of `result.json`, `data.json`, `config.json`, `compute.json`, the parts beside them or
+the weights; what it says of fresh weights is the verdict that is told everywhere (`finetune_means.verdict_of`); the
 header is what the Hub reads, with the scores of these very weights and the mean over all seeds told apart; words of
 files and labels cannot break out of their cell. Costs milliseconds. Refuses a folder without the two files.
 """
@@ -13,7 +14,9 @@ from typing import Any
 import jinja2
 import yaml
 
+from tundish.pipeline import tuned_training
 from tundish.pipeline.card import cell
+from tundish.stages.finetune_means import verdict_of
 
 TEMPLATE = Path(__file__).with_name("card_tuned.md.j2")
 PIPELINES = {  # as the Hub calls the tasks
@@ -46,6 +49,7 @@ CALIBRATIONS = {
 }
 SPREADS = {"classify": "softmax(-1)", "multilabel": "sigmoid()"}
 LABELS, FILES, ODD = 40, 4, 8  # so many are listed
+AGAINST = {"open": "not shown to be better", "behind": "worse"}
 FEW = 20  # examples of a label in train below which little is learnt of it
 
 
@@ -60,9 +64,10 @@ def card_tuned(
     name: str,
     licence: str = "",
     files: Mapping[str, Mapping[str, int]] | None = None,
+    compute: Mapping[str, Any] | None = None,
 ) -> str:
-    """Markdown with the header that the Hub reads. `config`, `result`, `data`: the files of a fine-tuning; `files`: of
-    each part, rows by the file they came from. `licence`: as whoever exports it says."""
+    """Markdown with the header that the Hub reads. `config`, `result`, `data`, `compute`: the files of a fine-tuning;
+    `files`: of each part, rows by the file they came from. `licence`: as whoever exports it says."""
     task, classes = config["task"], result.get("classes", {}).get("scores", [])
     ranked = sorted(classes, key=lambda each: -each["support"])[:LABELS]
     calibrated = task in SPREADS and temperature != 1.0
@@ -85,7 +90,8 @@ def card_tuned(
         first=result["tested"][0] if result["tested"] else "",
         classes=[{**each, **{key: three(each[key]) for key in ("precision", "recall", "f1")}} for each in ranked],
         classes_more=len(classes) - len(ranked),
-        training=list(_training(config, result)),
+        training=[*_training(config, result), *_took(compute)],
+        company=_company(result),
         trunk=_trunk(config.get("trunk") or {}),
         limits=list(_limits(config, result, data)),
     )
@@ -201,14 +207,24 @@ def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             fresh = told.get("fresh", {}).get(name, {}).get("mean")
             common = (told.get("majority") or {}).get(name)
             own_one = three(own.get(name))
-            yield part, name.replace("_", " "), own_one, three(one["mean"]), between, three(fresh), three(common)
+            yield (
+                part,
+                tuned_training.called(name, result),
+                own_one,
+                three(one["mean"]),
+                between,
+                three(fresh),
+                three(common),
+            )
 
 
 def _reading(result: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        "These weights are those of the first seed; no run was chosen by its score. Intervals are Student's over "
-        "seeds, of one and the same data."
+        "These weights are those of the first seed; no run was chosen by its score. Intervals are over seeds, of one "
+        "and the same data, at a level of 95 %, and end where their measure does."
     )
+    if told := tuned_training.baseline(result):
+        yield f"{told}."
     for part in result["tested"]:
         for kind, words in (("pretrained", "runs"), ("fresh", "runs from fresh weights")):
             lost = result["parts"][part].get(kind, {}).get("failed")
@@ -230,12 +246,48 @@ def _training(config: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[
     yield "epochs", str(result["epochs"])
     yield "batch", str(result["batch"])
     yield "learning rate at its peak", f"{result['rate']:.3g}"
+    if aids := tuned_training.aided(result):
+        yield "aids", aids
     if config["head"] in ("sequence", "embedding"):
         yield "pooling", config["pooling"]
     if form.get("act"):
         yield "head", f"a dense layer with {form['act']}{' and a norm' if form.get('norm') else ''}, and the last one"
     shape = config["shape"]
     yield "trunk", f"{shape['layers']} layers, {shape['width']} wide, {shape['heads']} heads"
+
+
+def _took(told: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Operations of training by formula, and the clock, of these weights and of all runs that are told of."""
+    found = tuned_training.compute(told)
+    if found:
+        yield "compute, these weights", f"{tuned_training.spoken(found['first'])} (operations by formula)"
+        yield f"compute, all {found['all']['runs']} runs", tuned_training.spoken(found["all"])
+        if found["pretraining"]:
+            yield "compute, the pretraining", found["pretraining"]
+
+
+def _company(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Tasks that learnt with it, as rows of words."""
+    told = tuned_training.company(result)
+    if told is None:
+        return {}
+    rows = []
+    for row in told["rows"]:
+        score = f"{row['measure'].replace('_', ' ')} {_ranged(row['score'], '.3f')}" if row["score"] else ""
+        rows.append((row["name"], row["task"], f"{row['examples']:,}", f"{100 * row['share']:.1f} %", score))
+    measure = result["measure"]
+    gains = [
+        f"On {plain(one['part'])} that changed {measure.replace('_', ' ')} by {_ranged(one, '+.3f')} against the same "
+        "training alone."
+        for one in told["gains"] if one["measure"] == measure
+    ]  # fmt: skip
+    return {"how": told["how"], "rows": rows, "gains": gains or ["What that was worth was not measured."]}
+
+
+def _ranged(one: Mapping[str, Any], form: str) -> str:
+    """A mean with its interval, where it has one."""
+    low, high = one.get("interval") or (None, None)
+    return f"{one['mean']:{form}}" + ("" if low is None else f" ({low:{form}} to {high:{form}})")
 
 
 def _trunk(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,17 +315,9 @@ def _limits(config: Mapping[str, Any], result: Mapping[str, Any], data: Mapping[
         shared = data["parts"].get(part, {}).get("shared", {}).get("alike", 0)
         if shared:
             yield f"{shared:,} texts of {plain(part)} were in train as well, so its scores there are too high."
-        if not _beats(result["parts"][part], result["measure"]):
-            yield f"On {plain(part)} it is not shown to be better than the same training from fresh weights."
+        if said := AGAINST.get(verdict_of(result, part)):
+            yield f"On {plain(part)} it is {said} than the same training from fresh weights."
     if next(iter(result.get("runs", [])), {}).get("failed"):
         yield "The run whose weights these are failed; take another seed."
     yield from (f"{plain(said)}." for said in list(data.get("told", []))[:ODD])
     yield "On other texts than those of the parts above nothing is known of it."
-
-
-def _beats(told: Mapping[str, Any], measure: str) -> bool:
-    """Whether the interval lies above the mean from fresh weights; true where that was not asked."""
-    fresh, mine = (told.get(kind, {}).get(measure) for kind in ("fresh", "pretrained"))
-    if not fresh or not mine:
-        return True
-    return bool(mine.get("interval", [mine["mean"]])[0] > fresh["mean"])

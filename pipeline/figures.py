@@ -29,7 +29,8 @@ def drawn(name: str, title: str, height: float, paint: Callable[[Any], None]) ->
         figure = Figure(figsize=(4.6, height), layout="constrained")
         axes = figure.subplots()
         paint(axes)
-        figure.legend(loc="outside upper right", ncols=3)
+        if any(each.get_legend_handles_labels()[1] for each in figure.axes):
+            figure.legend(loc="outside upper right", ncols=3)
         figure.savefig(body, format="svg", transparent=True, metadata={"Date": None})
     svg = re.sub(r"<metadata>.*?</metadata>", "", body.getvalue()[body.getvalue().index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'\b(id="|xlink:href="#|url\(#)', lambda m: f"{m[1]}{name}-", svg)

@@ -11,6 +11,7 @@ from tundish.pipeline import tuned_figures as figures
 from tundish.pipeline.tuned_figures import Range
 
 COSTS = {"latency": "milliseconds for one text", "bytes": "megabytes of weights"}
+LEAST = 0.01  # to both sides of no difference an axis has room
 Told = Mapping[str, Any] | None
 
 
@@ -42,7 +43,7 @@ def searched(told: Told, name: str) -> dict[str, Any] | None:
 def comparisons(result: Mapping[str, Any]) -> dict[str, Any] | None:
     """Differences of the task's measure with their intervals, on one axis with 0: pretrained less fresh weights, this
     less another fine-tuning, on random splits, and with other tasks beside it; and sentences on splits and codes."""
-    rows = [*_compared(result.get("compared")), *_gains(result.get("gain"), result["measure"])]
+    rows = [*_compared(result.get("compared")), *_gains(result)]
     split = result.get("splits") or {}
     over = (split.get("over_splits") or {}).get("difference")
     if over:
@@ -51,7 +52,7 @@ def comparisons(result: Mapping[str, Any]) -> dict[str, Any] | None:
     sentences = [*_splits(split), *_code(result.get("code_length"))]
     if not rows and not sentences:
         return None
-    axis = figures.axis_of([0.0, *(end for row in rows for end in (row["value"], *(row["interval"] or [])))])
+    axis = figures.axis_of([-LEAST, LEAST, *(end for row in rows for end in (row["value"], *(row["interval"] or [])))])
     for row in rows:
         low, high = row["interval"] or (None, None)
         title = f"{row['what']}: {row['value']:+.3f}" + (f", {low:+.3f} to {high:+.3f}" if low is not None else "")
@@ -75,9 +76,9 @@ def _compared(told: Told) -> list[dict[str, Any]]:
     return found
 
 
-def _gains(told: Told, measure: str) -> list[dict[str, Any]]:
-    parts = (told or {}).items()
-    return [_row(f"with other tasks less alone, {part}", each[measure]) for part, each in parts if measure in each]
+def _gains(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    measure, parts = result["measure"], {part: (result.get("gain") or {}).get(part, {}) for part in result["tested"]}
+    return [_row(f"with other tasks less alone, {part}", one[measure]) for part, one in parts.items() if measure in one]
 
 
 def _splits(told: Mapping[str, Any]) -> list[str]:

@@ -88,7 +88,7 @@ def by_size(name: str, title: str, measure: str, curve: Mapping[str, Points]) ->
 
 
 def by_epoch(name: str, title: str, label: str, lines: Sequence[tuple[str, Sequence[float | None]]]) -> str:
-    """A thin line a run, in the colour of what it began from; what was no number is left out."""
+    """A thin line a run, in the colour of what it began from; what was no number is left out. Of several epochs."""
 
     def paint(axes: Any) -> None:
         told: set[str] = set()
@@ -104,6 +104,25 @@ def by_epoch(name: str, title: str, label: str, lines: Sequence[tuple[str, Seque
         axes.grid(axis="y")
 
     return figure(name, title, 2.4, paint)
+
+
+def after_one(name: str, title: str, label: str, lines: Sequence[tuple[str, float]]) -> str:
+    """Values behind the only epoch, which make no line: a ring a run, in a row by what it began from, with the mean."""
+    kinds = [kind for kind in COLOURS if any(kind == each for each, _ in lines)]
+
+    def paint(axes: Any) -> None:
+        for row, kind in enumerate(reversed(kinds)):  # the first above
+            values = [value for each, value in lines if each == kind]
+            mean = sum(values) / len(values)
+            axes.plot(values, [row] * len(values), "o", color=COLOURS[kind], markerfacecolor="none", markersize=5)
+            axes.plot([mean, mean], [row - 0.28, row + 0.28], color=COLOURS[kind], linewidth=1.5)
+            axes.annotate(f"mean {mean:.3f}", (mean, row + 0.3), ha="center", va="bottom", fontsize=8, color=INK)
+        axes.set_yticks(range(len(kinds)), kinds[::-1])
+        axes.set(xlabel=label.replace("_", " "), ylim=(-0.6, len(kinds) - 0.2))
+        axes.margins(x=0.12)
+        axes.grid(axis="x")
+
+    return figure(name, title, 1.0 + 0.5 * len(kinds), paint)
 
 
 def budget(

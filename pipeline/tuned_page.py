@@ -1,6 +1,7 @@
 """The page of a fine-tuning: scores, calibration, slices, examples and curves, self-contained, without scripts.
 
-    out/report.html    of result.json, and of data.json, search.json, compressed.json, contamination.json that lie there
+    out/report.html    of result.json, and of data.json, compute.json, search.json, compressed.json and
+                       contamination.json that lie there
 
 Promises: the same files give the same bytes; every text and label is escaped, texts are cut and have their personal
 data replaced; what a file does not hold has no section. Costs the figures, a second or two. Refuses a folder without a
@@ -16,6 +17,7 @@ import pyarrow as pa
 from tundish.cluster import store
 from tundish.operators.text import personal
 from tundish.pipeline import tuned_figures as figures
+from tundish.pipeline import tuned_training
 from tundish.pipeline.templates import template
 from tundish.pipeline.tuned_beside import comparisons, compressed, contaminated, searched
 from tundish.pipeline.tuned_figures import Range
@@ -25,7 +27,7 @@ CLASSES, PAIRS, OPEN = 20, 20, 5  # classes of a matrix; pairs where there are m
 FAIR = 30  # examples of a slice that has a say in the ends of the axis
 DEEPEST = 55  # per cent of colour behind a cell: letters stay readable in light and dark
 BESIDE = {"data": "data.json", "search": "search.json", "compressed": "compressed.json"}
-BESIDE |= {"contamination": "contamination.json"}
+BESIDE |= {"contamination": "contamination.json", "compute": "compute.json"}
 COMMON = {  # what stands for the majority, by kind
     "classify": "the most frequent class",
     "multilabel": "the labels that most examples have",
@@ -35,6 +37,7 @@ COMMON = {  # what stands for the majority, by kind
     "write": "the first sentence",
 }
 Result = Mapping[str, Any]
+Lines = Sequence[float | None]
 
 
 def is_tuned(folder: str) -> bool:
@@ -59,7 +62,7 @@ def shown(result: Result, beside: Mapping[str, Any] | None = None, name: str = "
     """What the template shows of a result. `beside`: the other files by their names without `.json`; `name` begins
     every id, so that several results have room on a page."""
     beside = dict(beside or {})
-    for kept in ("contamination", "search"):
+    for kept in ("contamination", "search", "compute"):
         beside.setdefault(kept, result.get(kept))
     return {
         "name": name,
@@ -67,8 +70,10 @@ def shown(result: Result, beside: Mapping[str, Any] | None = None, name: str = "
         "measure": result["measure"],
         "result": result,
         "common": COMMON.get(result["task"], ""),
+        "alike": tuned_training.alike(result),
         "first": result["tested"][0] if result["tested"] else "",
         "rows": score_rows(result),
+        "training": _training(result, beside.get("compute")),
         "comparisons": comparisons(result),
         "failures": failures(result),
         "calibration": _calibration(result, name),
@@ -112,6 +117,7 @@ def _row(result: Result, part: str, measure: str, alike: Sequence[Mapping[str, A
     axis = figures.axis_of([value for row in alike for value in _values(result, row["part"], measure)])
     ranges = [_range(told)] + ([_range(fresh, "var(--second)")] if fresh else [])
     return {
+        "called": tuned_training.called(measure, result),
         "interval": told.get("interval"),
         "fresh": fresh["mean"] if fresh else None,
         "majority": common,
@@ -156,6 +162,17 @@ def failures(result: Result) -> list[dict[str, str]]:
                 why = f"{score:.3f} on {part}, and the majority is {common:.3f}"
                 found.append({"run": run["name"], "why": why})
     return found
+
+
+def _training(result: Result, compute: Result | None) -> dict[str, Any] | None:
+    """Other tasks, aids, and what it took; nothing where nothing of it is known."""
+    told = {
+        "company": tuned_training.company(result),
+        "aids": tuned_training.aided(result),
+        "baseline": tuned_training.baseline(result),
+        "compute": tuned_training.compute(compute),
+    }
+    return told if any(told.values()) else None
 
 
 # -- calibration and classes
@@ -262,14 +279,22 @@ def _curves(result: Result, name: str) -> list[dict[str, str]]:
         title = f"{measure} by the number of examples, with 95 % intervals"
         found.append((title, figures.by_size(f"{name}-size", title, measure, result["curve"])))
     losses = [(_kind(run), run["losses"]) for run in runs if any(each is not None for each in run["losses"])]
-    if losses:
-        title = "training loss by epoch, a line a run"
-        found.append((title, figures.by_epoch(f"{name}-loss", title, "loss", losses)))
+    found += _by_epoch(f"{name}-loss", "training loss", "loss", losses)
     dev = [(_kind(run), run["dev"]) for run in runs if run["dev"]]
-    if dev:
-        title = f"{measure} on dev by epoch, a line a run"
-        found.append((title, figures.by_epoch(f"{name}-dev", title, measure, dev)))
+    found += _by_epoch(f"{name}-dev", f"{measure} on dev", measure, dev)
     return [{"title": title[0].upper() + title[1:], "picture": picture} for title, picture in found]
+
+
+def _by_epoch(name: str, what: str, label: str, lines: Sequence[tuple[str, Lines]]) -> list[tuple[str, str]]:
+    """The curve with its title; of one epoch there is no curve, and its values are shown as such."""
+    if not lines:
+        return []
+    if max(len(values) for _, values in lines) > 1:
+        title = f"{what} by epoch, a line a run"
+        return [(title, figures.by_epoch(name, title, label, lines))]
+    title = f"{what} after the one epoch, a ring a run"
+    ends = [(kind, value) for kind, (value,) in lines if value is not None]
+    return [(title, figures.after_one(name, title, label, ends))]
 
 
 def _kind(run: Mapping[str, Any]) -> str:

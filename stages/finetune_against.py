@@ -4,8 +4,8 @@
 
     difference   of the means over runs; 95 % interval over rows and runs drawn anew at once (`certainty.between`)
     chance       of one as large, if the two were one (`certainty.exchanged`)
-    over_seeds   Student's interval of the differences, seed by seed, where both sides have the same seeds
-    verdict      ahead, behind, or open: whether both intervals there are lie on one side of 0
+    over_seeds   interval of the differences, seed by seed, where both sides have the same seeds
+    verdict      ahead, behind, or open: whether both intervals there are lie on one side of 0; of one seed it is open
 
 Promises: a function of sealed runs; units are found by what they are, and none is left out in silence. Costs a thousand
 scores a run. Refuses another fine-tuning of another kind, and parts of other units.
@@ -18,6 +18,7 @@ import numpy as np
 
 from tundish.cluster import store
 from tundish.operators.model import certainty
+from tundish.stages.finetune_means import gained, verdict
 from tundish.stages.finetune_task import MEASURES, TuneTask
 from tundish.stages.finetune_units import Units, load, measure_of
 
@@ -98,10 +99,7 @@ def difference(kind: str, first: Runs, second: Runs, *, paired: bool = True) -> 
     }
     ends = [(found.low, found.high)]
     if paired and few > 1:
-        each = certainty.over_seeds([measure(b) - measure(a) for a, b in zip(one, two, strict=True)])
-        told["over_seeds"] = [each.low, each.high]
-        ends.append((each.low, each.high))
-    ahead, behind = all(low > 0 for low, _ in ends), all(high < 0 for _, high in ends)
-    if few < 2:  # of one seed nobody knows how far another would lie
-        return told | {"verdict": "open"}
-    return told | {"verdict": "ahead" if ahead else "behind" if behind else "open"}
+        low, high = gained(MEASURES[kind], [measure(b) - measure(a) for a, b in zip(one, two, strict=True)])["interval"]
+        told["over_seeds"] = [low, high]
+        ends.append((low, high))
+    return told | {"verdict": verdict(ends, few)}

@@ -35,7 +35,12 @@ def tested(parts: Mapping[str, Any]) -> list[str]:
 
 
 def keep(
-    task: TuneTask, files: Mapping[str, str | Sequence[str]], columns: Mapping[str, Any], by: Sequence[Column] = ()
+    task: TuneTask,
+    files: Mapping[str, str | Sequence[str]],
+    columns: Mapping[str, Any],
+    by: Sequence[Column] = (),
+    *,
+    layout: Layout | None = None,
 ) -> None:
     """Lay the texts of the tested parts beside them. `files` and `columns` as the task was made of; a part without a
     file was cut from train. `by`: columns of the files to slice scores by."""
@@ -43,9 +48,9 @@ def keep(
         given = files.get(name) or files["train"]
         table, _ = load(task.parts[name])
         wanted = {place for place in zip(table["file"].to_pylist(), table["row"].to_pylist(), strict=True)}
-        found = {place: row for place, row in _texts(task.kind, given, columns) if place in wanted}
+        found = {place: row for place, row in _texts(task.kind, given, columns, layout) if place in wanted}
         for column in by:
-            for place, value in _values(task.kind, given, column):
+            for place, value in _values(task.kind, given, column, layout or Layout()):
                 if place in found:
                     found[place][f"{COLUMN}{column}"] = value
         names = ("id", "file", "row", "text", "second", *(f"{COLUMN}{each}" for each in by))
@@ -53,9 +58,11 @@ def keep(
         _save(_place(task.out, name), pa.Table.from_pylist(list(found.values()), schema=pa.schema(types)))
 
 
-def _texts(kind: str, given: str | Sequence[str], columns: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
+def _texts(
+    kind: str, given: str | Sequence[str], columns: Mapping[str, Any], layout: Layout | None
+) -> Iterator[tuple[Place, dict[str, Any]]]:
     first, second = FIRST.get(kind, ("text", "second"))
-    for some in batches(kind, given, columns, faulty="drop"):
+    for some in batches(kind, given, columns, faulty="drop", layout=layout):
         for row in some.table.to_pylist():
             text = " ".join(row[first]) if kind == "tag" else row[first]
             other = None if second is None or row[second] is None else cut(row[second])
@@ -63,15 +70,17 @@ def _texts(kind: str, given: str | Sequence[str], columns: Mapping[str, Any]) ->
             yield (row["file"], row["row"]), told
 
 
-def _values(kind: str, given: str | Sequence[str], column: Column) -> Iterator[tuple[Place, str | None]]:
+def _values(
+    kind: str, given: str | Sequence[str], column: Column, layout: Layout
+) -> Iterator[tuple[Place, str | None]]:
     """The value of a column in every row, as text."""
     for uri in files_of(given):
-        form, file = form_in(uri, kind, Layout()), uri.rpartition("/")[2]
+        form, file = form_in(uri, kind, layout), uri.rpartition("/")[2]
         if form == "conll":
             raise ValueError(f"{file} has words in its columns, and no {column!r} of sentences; leave --slice out")
         name = str(column)
         wanted = {"context": "context"} if kind == "answer" else {}  # by which SQuAD's nested files are known
-        for number, row in rows(uri, form, {**wanted, name: column}, [name], Layout()):
+        for number, row in rows(uri, form, {**wanted, name: column}, [name], layout):
             if isinstance(row, Fault):
                 continue
             if name not in row:  # of SQuAD files: what they hold is known

@@ -26,6 +26,7 @@ from tundish.cluster import store
 from tundish.operators.model import certainty
 from tundish.operators.model.shape import Shape
 from tundish.stages.finetune_kinds import true_tags
+from tundish.stages.finetune_means import gained, over
 from tundish.stages.finetune_one import trained
 from tundish.stages.finetune_rows import Rows, flattened
 from tundish.stages.finetune_runs import Tell, read
@@ -36,7 +37,6 @@ from tundish.stages.ranks import joined
 SHARES = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 KINDS = ("classify", "multilabel", "tag")
 LEAST = 4  # rows of the first block, and no fewer than there are classes
-ROUND = 6
 Told = dict[str, Any]
 
 
@@ -116,7 +116,7 @@ def alone(task: TuneTask) -> TuneTask:
 
 
 def _place(task: TuneTask, run: Run) -> str:
-    return store.join(task.out, "code", f"{task.key}-{run.name}.json")
+    return store.join(task.out, "code", f"{task.of(run).key}-{run.name}.json")
 
 
 def sealed(task: TuneTask, run: Run) -> Told | None:
@@ -159,14 +159,14 @@ def concluded(task: TuneTask, train: Rows) -> Told:
         codes = [certainty.code_length(counts, [one["nats"] for one in blocks], labels.classes) for blocks in each]
         told["uniform"] = codes[0].uniform
         told[name] = {
-            "bits": _over([code.bits for code in codes]),
-            "compression": _over([code.compression for code in codes]),
+            "bits": over("bits", [code.bits for code in codes]),
+            "compression": over("compression", [code.compression for code in codes]),
             "bits_a_label": [_point(size, [blocks[at] for blocks in each]) for at, size in enumerate(sizes[:-1])],
             "failed": sum(bool(one["failed"]) for blocks in each for one in blocks),
         }
     if task.scratch:
         pairs = zip(told["fresh"]["bits"]["seeds"], told["pretrained"]["bits"]["seeds"], strict=True)
-        told["saved"] = _over([fresh - pretrained for fresh, pretrained in pairs])
+        told["saved"] = gained("bits", [fresh - pretrained for fresh, pretrained in pairs])
     store.write_json(store.join(task.out, "code.json"), told)
     return told
 
@@ -179,9 +179,4 @@ def _sealed(task: TuneTask, run: Run) -> Told:
 
 def _point(size: int, blocks: Sequence[Told]) -> Told:
     """What a label costs behind so many rows."""
-    return {"size": size} | _over([one["nats"] / math.log(2) / max(1, one["labels"]) for one in blocks])
-
-
-def _over(values: Sequence[float]) -> Told:
-    told: Told = {"mean": float(np.mean(values)), "seeds": [round(float(each), ROUND) for each in values]}
-    return told | ({"interval": list(certainty.over_seeds(values)[1:])} if len(values) > 1 else {})
+    return {"size": size} | over("bits", [one["nats"] / math.log(2) / max(1, one["labels"]) for one in blocks])

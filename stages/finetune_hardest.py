@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tundish.operators.model import calibration
+from tundish.operators.model import calibration, measures
 from tundish.stages.finetune_beside import SHOWN, cut
 from tundish.stages.finetune_kinds import sentences, true_tags
 from tundish.stages.finetune_rows import Rows
@@ -153,8 +153,8 @@ def around(question: Mapping[str, Any]) -> str:
 
 
 def _paired(rows: Rows, said: Sequence[np.ndarray], beside: Beside) -> list[dict[str, Any]]:
-    scores = [each[:, 0] @ each[:, 1].T for each in (np.asarray(one, np.float64) for one in said)]
-    rank = np.mean([(each > np.diagonal(each)[:, None]).sum(1) + 1 for each in scores], 0)
+    each = (np.asarray(one, np.float64) for one in said)
+    rank = np.mean([measures.found(one[:, 0], one[:, 1])[0] + 1 for one in each], 0)
     order = np.argsort(-rank, kind="stable")[:MOST].tolist()
     return [place(rows, at, beside) | {"rank": _share(rank[at])} for at in order if rank[at] > 1]
 

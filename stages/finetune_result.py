@@ -1,8 +1,9 @@
 """What the runs of a fine-tuning come to: scores with their doubt, beside what they have to beat.
 
-    parts        part -> measure -> mean, interval over seeds (Student's), every seed's
+    parts        part -> measure -> mean, interval over seeds (stages/finetune_means), every seed's
     majority     what the most frequent answer scores
     fresh        the same training from fresh weights, and its difference
+    aids         those that were on; baseline: which of them fresh weights went without, and at what rate they learnt
     failed       share of runs at or below the majority, or whose loss was no number (Mosbach et al. 2021)
     calibration  of classes: log loss, Brier, expected calibration error before and after temperature scaling, whose
                  temperature is fitted on dev, never on what it is judged on; reliability before and after
@@ -16,6 +17,7 @@ Promises: a function of sealed runs and of what lies beside the parts. Costs mil
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -24,13 +26,13 @@ from tundish.operators.model import calibration, certainty, measures
 from tundish.stages.finetune_beside import kept, tested
 from tundish.stages.finetune_hardest import hardest, suspects
 from tundish.stages.finetune_kinds import majority
+from tundish.stages.finetune_means import over
 from tundish.stages.finetune_rows import Rows
 from tundish.stages.finetune_slices import sliced
-from tundish.stages.finetune_task import MEASURES, Run, TuneTask
+from tundish.stages.finetune_task import MEASURES, Aids, Run, TuneTask
 
 Said = dict[str, dict[str, np.ndarray]]
 Found = Callable[[Run], tuple[dict[str, Any], Said]]
-ROUND = 6
 
 
 def result_of(task: TuneTask, parts: Mapping[str, Rows], found: Found) -> dict[str, Any]:
@@ -49,11 +51,21 @@ def result_of(task: TuneTask, parts: Mapping[str, Rows], found: Found) -> dict[s
         "parts": {name: _part(task, name, parts, runs, whole) for name in parts if name != "train"},
         "runs": [_run(run, runs[run][0]) for run in task.runs],
     }
+    told |= _aids(task, {run.pretrained: runs[run][0]["rate"] for run in reversed(whole)})
     ours = [run for run in whole if run.pretrained and not runs[run][0]["failed"]]
     if asked and ours:
         told |= _examined(task, parts, runs, ours, asked)
     if task.sizes and asked:
         told["curve"] = _curve(task, parts, runs, asked[0])
+    return told
+
+
+def _aids(task: TuneTask, rates: Mapping[bool, float]) -> dict[str, Any]:
+    """The aids that were on; and where fresh weights learnt whole (`TuneTask.of`), what they went without."""
+    on = {each.name: own for each in fields(Aids) if (own := getattr(task.aids, each.name)) != each.default}
+    told: dict[str, Any] = {"aids": on} if on else {}
+    if task.scratch and task.aids.held:
+        told["baseline"] = {"without": list(task.aids.held), "rate": rates[False]}
     return told
 
 
@@ -93,20 +105,11 @@ def _part(task: TuneTask, name: str, parts: Mapping[str, Rows], runs: Mapping[Ru
         if not mine:
             continue
         good = [each["scores"][name] for each in mine if not each["failed"]]
-        told[kind] = {key: _over([each[key] for each in good]) for key in (good[0] if good else {})}
+        told[kind] = {key: over(key, [each[key] for each in good]) for key in (good[0] if good else {})}
         if common is not None:
             scores = [np.nan if each["failed"] else each["scores"][name][measure] for each in mine]
             lost = certainty.failed(scores, common[measure])
             told[kind]["failed"] = {"runs": int(lost.sum()), "of": len(lost), "share": float(lost.mean())}
-    return told
-
-
-def _over(values: Sequence[float]) -> dict[str, Any]:
-    """Mean over seeds; one seed has no interval."""
-    told: dict[str, Any] = {"mean": float(np.mean(values)), "seeds": [round(float(each), ROUND) for each in values]}
-    if len(values) > 1:
-        found = certainty.over_seeds(values)
-        told["interval"] = [found.low, found.high]
     return told
 
 
@@ -134,10 +137,10 @@ def _calibrated(name: str, parts: Mapping[str, Rows], runs: Mapping[Run, Any], o
 
 def _quality(truth: np.ndarray, each: Sequence[np.ndarray]) -> dict[str, Any]:
     told: dict[str, Any] = {
-        "log_loss": _over([measures.log_loss(truth, one) for one in each]),
-        "brier": _over([measures.brier(truth, one) for one in each]),
-        "expected_error": _over([calibration.expected_error(truth, one) for one in each]),
-        "maximum_error": _over([calibration.maximum_error(truth, one) for one in each]),
+        "log_loss": over("log_loss", [measures.log_loss(truth, one) for one in each]),
+        "brier": over("brier", [measures.brier(truth, one) for one in each]),
+        "expected_error": over("expected_error", [calibration.expected_error(truth, one) for one in each]),
+        "maximum_error": over("maximum_error", [calibration.maximum_error(truth, one) for one in each]),
     }
     drawn = calibration.reliability(np.concatenate([truth] * len(each)), np.concatenate(list(each)))
     told["reliability"] = {key: np.asarray(value).tolist() for key, value in drawn._asdict().items()}
@@ -177,7 +180,7 @@ def _curve(task: TuneTask, parts: Mapping[str, Rows], runs: Mapping[Run, Any], n
             asked = 0 if size == len(parts["train"]) else size
             scores = [e["scores"][name][measure] for e in mine if e["run"]["size"] == asked and not e["failed"]]
             if scores:
-                points.append({"size": size, **_over(scores)})
+                points.append({"size": size, **over(measure, scores)})
         if points:
             told[kind] = points
     return told

@@ -2,6 +2,7 @@
 
     out/runs/KEY-NAME.json, .npz     of every run: its losses and scores; what it said of every part
     out/result.json                  scores with intervals over seeds, beside the majority, fresh weights and failures
+    out/compute.json                 what they took (stages/finetune_compute)
     out/model.safetensors, config.json      of the first seed: no run is chosen by its score; none where that run failed
 
 Promises: the same result for any number of ranks of one machine kind; a run that is sealed is not made again while what
@@ -10,6 +11,7 @@ classes than train's.
 """
 
 import io
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +21,7 @@ from safetensors.torch import save as bytes_of
 
 from tundish.cluster import store
 from tundish.operators.model.heads import Tuned
+from tundish.stages.finetune_compute import clocked, spent
 from tundish.stages.finetune_kinds import scored
 from tundish.stages.finetune_one import Outcome, told_of, trained
 from tundish.stages.finetune_result import result_of
@@ -43,7 +46,9 @@ def tune(task: TuneTask, rank: int, world: int, tell: Tell) -> None:
                 keep = first + rank == 0
                 before = sealed(task, run)
                 if before is None or (keep and not before["failed"] and not kept(task)):
+                    began = time.perf_counter()
                     model, outcome = trained(task, run, shape, weights, parts, ranks.device, lambda *_: None)
+                    clocked(task, run, time.perf_counter() - began, ranks.device)
                     if keep:
                         _clear(task)
                     if keep and not outcome.failed:
@@ -54,6 +59,7 @@ def tune(task: TuneTask, rank: int, world: int, tell: Tell) -> None:
         ranks.wait()
         if rank == 0:
             store.write_json(store.join(task.out, "result.json"), result_of(task, parts, lambda run: found(task, run)))
+            spent(task, shape, parts["train"], lambda run: sealed(task, run))
         ranks.wait()
 
 
@@ -72,7 +78,7 @@ def read(task: TuneTask, length: int) -> dict[str, Rows]:
 
 
 def _place(task: TuneTask, run: Run, ending: str) -> str:
-    return store.join(task.out, "runs", f"{task.key}-{run.name}.{ending}")
+    return store.join(task.out, "runs", f"{task.of(run).key}-{run.name}.{ending}")
 
 
 def sealed(task: TuneTask, run: Run) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from tundish.operators.model import certainty
 from tundish.stages import examples_checks, examples_splits
 from tundish.stages.examples import Examples
 from tundish.stages.finetune_files import DEV, TRAIN, laid, split
+from tundish.stages.finetune_means import apart, gained, range_of
 from tundish.stages.finetune_task import TuneTask
 
 Told = dict[str, Any]
@@ -98,7 +99,7 @@ def splits_of(task: TuneTask, others: Sequence[TuneTask], result: Callable[[Tune
     results = [result(each) for each in (task, *others)]
     part, measure = results[0]["tested"][0], results[0]["measure"]
     each = [_of_split(told["parts"][part], measure, len(told["seeds"])) for told in results]
-    sizes = results[0]["examples"]
+    sizes, ends = results[0]["examples"], range_of(measure)
     told = {
         "measure": measure,
         "part": part,
@@ -106,8 +107,8 @@ def splits_of(task: TuneTask, others: Sequence[TuneTask], result: Callable[[Tune
         "standard": each[0],
         "random": [{"split": number} | one for number, one in enumerate(each[1:], 1)],
         "over_splits": {
-            name: _over([one[name]["mean"] for one in each[1:] if one.get(name)], sizes[part] / sizes["train"])
-            for name in ("pretrained", "fresh", "difference")
+            name: _over([one[name]["mean"] for one in each[1:] if one.get(name)], sizes[part] / sizes["train"], bounds)
+            for name, bounds in (("pretrained", ends), ("fresh", ends), ("difference", apart(measure)))
         },
     }
     gains = [one["difference"]["mean"] for one in each if one.get("difference")]
@@ -124,17 +125,14 @@ def _of_split(told: Mapping[str, Any], measure: str, seeds: int) -> Told:
     if one and other:
         whole = len(one["seeds"]) == len(other["seeds"]) == seeds
         each = [a - b for a, b in zip(one["seeds"], other["seeds"], strict=True)] if whole else []
-        found["difference"] = _seeds(each) if each else {"mean": one["mean"] - other["mean"], "seeds": []}
+        found["difference"] = gained(measure, each) if each else {"mean": one["mean"] - other["mean"], "seeds": []}
     return found
 
 
-def _seeds(values: Values) -> Told:
-    told: Told = {"mean": float(np.mean(values)), "seeds": list(values)}
-    return told | ({"interval": list(certainty.over_seeds(values)[1:])} if len(values) > 1 else {})
-
-
-def _over(values: Values, ratio: float) -> Told | None:
+def _over(values: Values, ratio: float, bounds: certainty.Bounds) -> Told | None:
     if not values:
         return None
     told: Told = {"mean": float(np.mean(values)), "splits": list(values)}
-    return told | ({"interval": list(certainty.over_splits(values, ratio)[1:])} if len(values) > 1 else {})
+    return told | (
+        {"interval": list(certainty.over_splits(values, ratio, bounds=bounds)[1:])} if len(values) > 1 else {}
+    )

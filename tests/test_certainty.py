@@ -45,6 +45,36 @@ def test_intervals_over_seeds_hold_their_level() -> None:
     assert low < 0.95 < high
 
 
+def test_an_interval_ends_where_its_measure_does() -> None:
+    """Twice the arcsine of the root is where Student's interval is laid, as wide as the delta method makes it."""
+    for some in ([0.8, 0.9, 0.85], [0.998, 1.0], [0.0, 1.0], [0.02, 0.0, 0.01], [0.3, 0.9]):
+        value, low, high = certainty.over_seeds(some, bounds=(0.0, 1.0))
+        assert 0 <= low < value < high <= 1
+        moved, plain = [2 * math.asin(math.sqrt(each)) for each in (value, low, high)], certainty.over_seeds(some)
+        reach = (plain.high - plain.low) / 2 / math.sqrt(value * (1 - value))
+        wanted = max(0.0, moved[0] - reach), min(math.pi, moved[0] + reach)
+        assert moved[1:] == pytest.approx(wanted, abs=1e-7)
+    near, far = certainty.over_seeds([0.501, 0.499], bounds=(0, 1)), certainty.over_seeds([0.501, 0.499])
+    assert near == pytest.approx(far, abs=1e-5), "far from both ends it is Student's"
+    assert certainty.over_seeds([1.0, 1.0], bounds=(0, 1)) == (1.0, 1.0, 1.0)
+    _, low, high = certainty.over_seeds([0.1, 3.0], bounds=(0, math.inf))
+    assert (low, high > 3) == (0.0, True)
+    turned = certainty.over_seeds([0.1, 0.4], bounds=(0, 1))
+    assert certainty.over_seeds([0.9, 0.6], bounds=(0, 1))[1:] == pytest.approx((1 - turned.high, 1 - turned.low))
+    wide = certainty.over_seeds([-0.8, -0.2], bounds=(-1, 1))
+    assert wide == pytest.approx([2 * each - 1 for each in turned], abs=1e-12)
+
+
+@pytest.mark.parametrize(("mean", "held"), [(0.97, 0.92), (0.9, 0.93)])
+def test_bounded_intervals_hold_their_level_near_the_end(mean: float, held: float) -> None:
+    """Where Student's, cut at the end, holds less of the same draws."""
+    draws = np.random.default_rng(7).beta(60 * mean, 60 * (1 - mean), (1500, 3))
+    inside = [low <= mean <= high for _, low, high in (certainty.over_seeds(one, bounds=(0, 1)) for one in draws)]
+    plain = [low <= mean <= high for _, low, high in map(certainty.over_seeds, draws)]
+    assert held < np.mean(inside) < 0.97
+    assert np.mean(inside) >= np.mean(plain)
+
+
 # -- over examples
 
 
@@ -257,6 +287,8 @@ def test_a_curve_has_an_interval_at_each_size() -> None:
 BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: certainty.over_seeds([0.5]), "more scores than 1"),
     (lambda: certainty.over_seeds([0.5, 0.6], 95), "95 is no level"),
+    (lambda: certainty.over_seeds([0.5, 1.6], bounds=(0.0, 1.0)), "0.5 to 1.6 lies outside 0.0 to 1.0"),
+    (lambda: certainty.over_splits([-0.5, 0.6], 0.5, bounds=(0.0, 1.0)), "-0.5 to 0.6 lies outside"),
     (lambda: certainty.student(1.0, 3), "no quantile 1.0"),
     (lambda: certainty.bootstrap(scores.accuracy, [], [], seed=0), "there are no examples"),
     (lambda: certainty.bootstrap(scores.accuracy, [1, 0], [1], seed=0), "2 examples and 1 guesses"),

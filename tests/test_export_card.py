@@ -220,7 +220,14 @@ RESULT: dict[str, Any] = {
             "fresh": {"accuracy": {"mean": 0.6, "seeds": [0.6, 0.6]}},
         }
     },
-    "runs": [{"failed": "the loss was nan in epoch 1", "scores": {"test": {"accuracy": 0.9}}}],
+    "runs": [
+        {"failed": "the loss was nan in epoch 1", "pretrained": True, "seed": 1, "size": 0, "scores": {}},
+        {"failed": "", "pretrained": True, "seed": 2, "size": 0, "scores": {"test": {"accuracy": 0.7}}},
+        *(
+            {"failed": "", "pretrained": False, "seed": seed, "size": 0, "scores": {"test": {"accuracy": 0.6}}}
+            for seed in (1, 2)
+        ),
+    ],
 }
 DATA: dict[str, Any] = {
     "parts": {
@@ -235,10 +242,10 @@ DATA: dict[str, Any] = {
 }
 
 
-def plain_card(result: dict[str, Any] = RESULT) -> str:
+def plain_card(result: dict[str, Any] = RESULT, **told: Any) -> str:
     config = {"task": "classify", "head": "sequence", "pooling": "cls", "names": ["a", "rare"], "shape": asdict(SHAPE)}
     more = {"architecture": "BertForSequenceClassification", "parameters": 1234, "temperature": 1.0, "name": "toy"}
-    return card_tuned(config, result, DATA, **more)
+    return card_tuned(config, result, DATA, **more, **told)
 
 
 def test_failures_and_doubts_stand_in_the_card() -> None:
@@ -254,7 +261,12 @@ def test_failures_and_doubts_stand_in_the_card() -> None:
     assert "temperature" not in body
     better = json.loads(json.dumps(RESULT))
     better["parts"]["test"]["pretrained"]["accuracy"]["interval"] = [0.61, 0.85]
-    assert "not shown to be better" not in plain_card(better)
+    assert "not shown to be better" in plain_card(better), "one seed is left, and an interval above is no verdict"
+    better["runs"] = [
+        {"pretrained": start, "seed": seed, "size": 0, "failed": "", "scores": {"test": {"accuracy": score}}}
+        for start, score in ((True, 0.9), (False, 0.6)) for seed in (1, 2)
+    ]  # fmt: skip
+    assert "from fresh weights." not in plain_card(better)
 
 
 def test_the_command_hands_over_a_folder(trunk: Path, tmp_path: Path) -> None:

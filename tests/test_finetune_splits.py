@@ -182,7 +182,11 @@ def test_splits_are_told_side_by_side(tmp_path: Path) -> None:
     assert told["standard"]["difference"]["seeds"] == pytest.approx([0.1, 0.2])
     over = told["over_splits"]
     assert over["pretrained"]["splits"] == pytest.approx([0.7, 0.85, 0.65])
-    assert over["pretrained"]["interval"] == pytest.approx(certainty.over_splits([0.7, 0.85, 0.65], 0.5)[1:])
+    wanted = certainty.over_splits([0.7, 0.85, 0.65], 0.5, bounds=(0.0, 1.0))
+    assert over["pretrained"]["interval"] == pytest.approx(wanted[1:])
+    assert over["difference"]["interval"] == pytest.approx(
+        certainty.over_splits([0.15, 0.3, 0.05], 0.5, bounds=(-1, 1))[1:]
+    )
     assert over["difference"]["splits"] == pytest.approx([0.15, 0.3, 0.05])
     assert told["keeps_its_sign"] is True
     tasks[2].scores = ([0.5, 0.5], [0.6, 0.5])

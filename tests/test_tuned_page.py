@@ -357,8 +357,9 @@ def test_the_command_leaves_its_page_with_slices_and_texts(tuned: tuple[Path, st
     assert "report.html" in printed
     found = Page(text)
     assert found.fetched == []
-    assert found.headings[:7] == [
+    assert found.headings[:8] == [
         "Scores",
+        "Training",
         "Comparisons",
         "Curves",
         "Calibration",

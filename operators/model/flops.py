@@ -81,6 +81,19 @@ def training(shape: Shape, lengths: Sequence[int] | np.ndarray, predicted: float
     return PASSES * sum(terms.values())
 
 
+def tuning(
+    shape: Shape, lengths: Sequence[int] | np.ndarray, predicted: float = 0.0, answers: Sequence[int] | np.ndarray = (),
+    *, frozen: bool = False, twice: bool = False, moved: bool = False,
+) -> float:  # fmt: skip
+    """Operations of fine-tuning once over documents of these lengths; a head of classes, tags or spans is left out, as
+    small as it is beside the blocks. `frozen`: the trunk has no gradient of its own, as with LoRA, so that the way back
+    goes to what comes in alone. `twice`: a second pass there and back (R-drop). `moved`: a search there and back to the
+    embedding, and a pass with what it found (SiFT)."""
+    once = sum(forward(shape, lengths, predicted, answers).values())
+    there_and_back = PASSES - frozen
+    return once * (there_and_back * (1 + twice + moved) + (PASSES - 1) * moved)
+
+
 def a_token(shape: Shape, *, length: float, rate: float) -> float:
     """Operations of training for a token of documents of one length, a share `rate` of which is predicted."""
     return training(shape, [length], rate * length) / length

@@ -13,6 +13,7 @@ import numpy as np
 from tundish.operators.tallies import Shares, Tally, averaged, comparable, shares
 
 EDGE = 1e-6  # how far a probability may be from 0 to 1: a product's last bit
+NUMBERS = 1 << 22  # of a block of products: 32 MB
 SUM = 1e-4  # how far a distribution's sum may be from one: float32's rounding, but not half precision's
 
 
@@ -194,6 +195,21 @@ def fitting(truth: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     if truth.size and truth.max() > most:
         raise ValueError(f"label {truth.max()} has no output; give labels from 0 to {most}")
     return truth
+
+
+def found(asking: np.ndarray, wanted: np.ndarray, numbers: int = NUMBERS) -> tuple[np.ndarray, np.ndarray]:
+    """Of vectors (n, D) that ask for the wanted ones (n, D) of their own rows, by products: how many others are ahead
+    of the own one, and how many stand with it, (n,) and (n,) int64. A product that is no number lies behind all others.
+    Of the n x n products some `numbers` are held at once, and a row at least."""
+    each = max(1, numbers // max(1, len(wanted)))
+    ahead, ties = np.zeros(len(asking), np.int64), np.zeros(len(asking), np.int64)
+    for at in range(0, len(asking), each):
+        here = slice(at, at + each)
+        products = np.nan_to_num(asking[here] @ wanted.T, nan=-np.inf)
+        rows = np.arange(len(products))
+        own = products[rows, at + rows][:, None]
+        ahead[here], ties[here] = (products > own).sum(1), (products == own).sum(1) - 1
+    return ahead, ties
 
 
 # -- what may be compared

@@ -1,0 +1,181 @@
+"""How a fine-tuned model was trained, in words for terminal, page and card: other tasks, aids, what it took.
+
+    company(result)     what was trained beside it or first, in what shares of the steps, what it came to, and the gain
+    aided(result)       the aids that were on, and what weights from scratch went without
+    compute(told)       operations, seconds and devices of `stages/finetune_compute`, by kind of run
+
+Promises: one wording for all places; nothing where nothing is known. Numbers are those of the files.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tundish.pipeline import templates
+
+HOWS = {
+    "proportional": "in proportion to their examples",
+    "root": "in proportion to the root of their examples",
+    "temperature": "in proportion to their examples to the power of 1 / {temperature:g}",
+    "equal": "all equally often",
+    "annealed": "in proportion to their examples to a power that falls from 1 to 0.2 with the epochs",
+}
+UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
+Told = Mapping[str, Any]
+
+
+def operations(value: float) -> str:
+    """
+    >>> operations(3.2e12), operations(999e15), operations(12.0)
+    ('3.2 TFLOP', '999 PFLOP', '1.2e-05 MFLOP')
+    """
+    size, unit = next((each for each in UNITS if value >= each[0]), UNITS[-1])
+    return f"{value / size:.3g} {unit}"
+
+
+def lasted(seconds: float | None) -> str:
+    """
+    >>> lasted(4.21), lasted(400.0), lasted(7200.0), lasted(None)
+    ('4.2 s', '6.7 min', '2.0 h', 'no clock kept')
+    """
+    if seconds is None:
+        return "no clock kept"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def called(measure: str, result: Told) -> str:
+    """A measure as people write it; F1 of one of two classes with the name of that class.
+
+    >>> called("f1", {"task": "classify", "names": ["no", "yes"]}), called("f1", {"task": "answer", "names": []})
+    ('F1 of yes', 'F1')
+    """
+    one = measure == "f1" and result["task"] == "classify" and len(result.get("names", ())) == 2
+    return templates.spoken(measure) + (f" of {result['names'][1]}" if one else "")
+
+
+# -- other tasks
+
+
+def company(result: Told) -> dict[str, Any] | None:
+    """`how` it was mixed, a row for each task, itself first, and for each tested part and measure the gain."""
+    beside, mixing = result.get("beside"), result.get("mixing")
+    if not beside or not mixing:
+        return None
+    own, others = own_steps(result), sum(one["steps"] for one in beside.values())
+    mine = {"name": "this task", "task": result["task"], "examples": result["examples"]["train"], "steps": own}
+    rows: list[dict[str, Any]] = [mine, *({"name": name, **one} for name, one in beside.items())]
+    for row in rows:
+        measure, score = next(iter(row.get("dev", {}).items()), ("", None))
+        row |= {"share": row["steps"] / max(1, own + others), "measure": measure, "score": score}
+    return {"how": how_of(mixing), "rows": rows, "gains": list(gains(result))}
+
+
+def own_steps(result: Told) -> int:
+    """Of one run on all examples, in the epochs that it had."""
+    runs = [run for run in result.get("runs", []) if run["pretrained"] and not run["size"] and not run["failed"]]
+    epochs = len(runs[0]["losses"]) if runs else result["epochs"]
+    return epochs * -(-int(result["examples"]["train"]) // int(result["batch"]))
+
+
+def how_of(mixing: Told) -> str:
+    if mixing["how"] == "first":
+        epochs = f" {mixing['epochs']} epochs" if mixing.get("epochs") else " as many epochs as it"
+        return f"Other tasks learnt first,{epochs}, and it went on from their trunk"
+    counted = f", none counted for more than {mixing['limit']:,}" if mixing.get("limit") else ""
+    shares = HOWS.get(mixing["how"], f"by {mixing['how']}").format(**mixing)
+    return f"Other tasks learnt on the same trunk, each step a batch of one task, {shares}{counted}"
+
+
+def gains(result: Told) -> Iterator[dict[str, Any]]:
+    """Of each tested part, the measure that runs are compared by first: with the others less alone, seed by seed."""
+    for part in result["tested"]:
+        each = (result.get("gain") or {}).get(part, {})
+        for measure in sorted(each, key=lambda name: name != result["measure"]):
+            yield {"part": part, "measure": measure, "called": called(measure, result), **each[measure]}
+
+
+# -- aids
+
+
+def aided(result: Told) -> str:
+    """The aids that were on, as they are given; "" for none.
+
+    >>> aided({"aids": {"lora": 8, "smoothing": 0.1}})
+    'lora=8, smoothing=0.1'
+    """
+    return ", ".join(f"{name}={value}" for name, value in (result.get("aids") or {}).items())
+
+
+def alike(result: Told) -> str:
+    """What fresh weights are the counterpart by, in a few words."""
+    told = result.get("baseline")
+    return f"the same training without {' and '.join(told['without'])}" if told else "the same training"
+
+
+def baseline(result: Told) -> str:
+    """What weights from scratch went without, as a sentence; "" where they were trained alike."""
+    told = result.get("baseline")
+    if not told:
+        return ""
+    held = " and ".join(told["without"])
+    return (
+        f"Fresh weights learnt whole, without {held} and at a rate of {told['rate']:.3g}: what holds a trunk where "
+        "pretraining left it would keep a random one from learning"
+    )
+
+
+# -- what it took
+
+
+def compute(told: Told | None) -> dict[str, Any] | None:
+    """A row for each kind of run, and the pretraining; of a file without runs nothing."""
+    runs = (told or {}).get("runs")
+    if not told or not runs:
+        return None
+    kinds: dict[str, list[Told]] = {}
+    for run in runs:
+        kinds.setdefault(_kind(run["name"]), []).append(run)
+    return {
+        "rows": [_row(kind, each) for kind, each in kinds.items()],
+        "all": _row("all", runs),
+        "first": _row("these weights", runs[:1]),
+        "pretraining": _pretraining(told.get("pretraining")),
+    }
+
+
+def _kind(name: str) -> str:
+    """
+    >>> _kind("pretrained-1"), _kind("fresh-2-of-100")
+    ('pretrained weights', 'fresh weights, fewer examples')
+    """
+    start = "pretrained weights" if name.startswith("pretrained") else "fresh weights"
+    return start + (", fewer examples" if "-of-" in name else "")
+
+
+def _row(name: str, runs: list[Told]) -> dict[str, Any]:
+    known = [run for run in runs if run.get("seconds") is not None]
+    seconds = sum(run["seconds"] for run in known) if known else None
+    clock = lasted(seconds) + (f" of {len(known)}" if known and len(known) < len(runs) else "")
+    devices = ", ".join(sorted({str(run["device"]) for run in known}))
+    return {"name": name, "runs": len(runs), "operations": operations(sum(run["flops"] for run in runs)),
+            "clock": clock, "device": devices}  # fmt: skip
+
+
+def spoken(row: Told) -> str:
+    """A row of `compute` in words."""
+    return f"{row['operations']}, {row['clock']}" + (f" on {row['device']}" if row["device"] else "")
+
+
+def _pretraining(told: Told | None) -> str:
+    if not told:
+        return ""
+    return str(told["said"]) if "said" in told else f"{operations(told['flops'])}, {lasted(told['seconds'])}"
+
+
+def lines(result: Told) -> list[str]:
+    """For a terminal: the baseline, and what it took."""
+    said, told = [baseline(result)] if baseline(result) else [], compute(result.get("compute"))
+    if told:
+        said.append(f"{told['all']['runs']} runs took {spoken(told['all'])}; operations of training, by formula")
+    return said
