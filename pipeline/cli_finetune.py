@@ -9,12 +9,21 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tundish.pipeline import cli_company, cli_search
+from tundish.pipeline import cli_company, cli_search, tuned_training
 from tundish.pipeline.cli_options import ERR, Trainers, cluster_of, laid_folder, named_tests
+from tundish.pipeline.cli_reading import COLUMNS, with_reading
 from tundish.pipeline.cli_writing import with_writing, written_so
 
 OUT = Console(emoji=False)
 KINDS = ("classify", "multilabel", "regress", "tag", "answer", "embed", "write")
+COMMON = {  # what the majority is
+    "classify": "the most frequent class",
+    "multilabel": "the most frequent labels",
+    "regress": "the mean",
+    "tag": "the most frequent tag",
+    "answer": "no answer",
+    "write": "the first sentence",
+}
 
 
 @click.command("finetune")
@@ -25,14 +34,16 @@ KINDS = ("classify", "multilabel", "regress", "tag", "answer", "embed", "write")
 @click.option(
     "--test", multiple=True, metavar="[NAME=]FILE", help="Without it a fifth of train; several are told side by side."
 )
-@click.option("--column", "columns", multiple=True, metavar="ROLE=COLUMN", help="Such as text=sentence, label=3.")
+@click.option("--column", "columns", multiple=True, metavar="ROLE=COLUMN", help=COLUMNS)
 @click.option("--out", required=True, metavar="DIR")
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--lr", type=float, default=0.0, help="At its peak (default: by the model's size).")
 @click.option("--length", type=click.IntRange(0), default=0, help="Tokens of a text (default: what the model reads).")
-@click.option("--pooling", default="", help="mean, cls or last (default: as the model's family has it).")
+@click.option(
+    "--pooling", type=click.Choice(["mean", "cls", "last"]), help="Of states (default: as the model's family has it)."
+)
 @click.option("--sizes", default="", metavar="N,N", help="Also learn from so many examples only: a curve.")
 @click.option("--aid", "aids", multiple=True, metavar="NAME=VALUE", help="See docs/finetune.md, such as rdrop=1.")
 @click.option("--fresh/--no-fresh", default=True, show_default=True, help="Beside it, the same from fresh weights.")
@@ -41,17 +52,31 @@ KINDS = ("classify", "multilabel", "regress", "tag", "answer", "embed", "write")
 @click.option("--on", default="local", show_default=True, help="local | ray (started here) | ADDRESS of a Ray cluster.")
 @click.option("--trainers", type=Trainers(), default="1", show_default=True, help="Workers that share the runs.")
 @click.option("--json", "as_json", is_flag=True)
+@with_reading
 @with_writing
 @cli_search.with_search
 @cli_company.with_company
 def finetune_command(
     model: str, kind: str, train: tuple[str, ...], dev: tuple[str, ...], test: tuple[str, ...],
-    columns: tuple[str, ...], out: str, seeds: int, epochs: int, batch: int, lr: float, length: int, pooling: str,
-    sizes: str, aids: tuple[str, ...], fresh: bool, apart: bool, slices: tuple[str, ...], on: str,
-    trainers: tuple[int, int], as_json: bool, writing: dict[str, Any], wanted: cli_search.Wanted,
-    company: cli_company.Wanted,
+    columns: tuple[str, ...], out: str, seeds: int, epochs: int, batch: int, lr: float, length: int,
+    pooling: str | None, sizes: str, aids: tuple[str, ...], fresh: bool, apart: bool, slices: tuple[str, ...], on: str,
+    trainers: tuple[int, int], as_json: bool, reading: dict[str, Any], writing: dict[str, Any],
+    wanted: cli_search.Wanted, company: cli_company.Wanted,
 ) -> None:  # fmt: skip
-    """Fine-tune a model on labelled files: several seeds, intervals, calibration, beside the majority."""
+    """Fine-tune a model on labelled files: several seeds, intervals, calibration, beside the majority.
+
+    FOLDER holds weights and their tokenizer: what `tundish export` wrote, what a training left, one of Hugging Face's,
+    or a model that was fine-tuned, whose head is left out.
+    """
+    asked = {
+        "aids": aids_of(aids), "seeds": tuple(range(1, seeds + 1)), "epochs": epochs, "batch": batch, "lr": lr,
+        "pooling": pooling or "", "scratch": fresh, "sizes": sizes_of(sizes), **written_so(writing),
+    }  # fmt: skip
+    files: dict[str, Any] = {"train": list(train), **({"dev": list(dev)} if dev else {}), **named_tests(test)}
+    own = columns_of(columns)
+    refuse(kind, files, asked)
+    if reading and company.corpus:
+        raise ValueError("--corpus reads files as they are by default; save them as UTF-8 with commas or tabs")
     from tundish.cluster.store import write_json
     from tundish.pipeline.progress import Progressed
     from tundish.pipeline.tuned_page import page
@@ -61,14 +86,10 @@ def finetune_command(
     from tundish.stages.finetune_splits import divided
 
     cli_search.refuse(wanted, kind, on)
-    files: dict[str, Any] = {"train": list(train), **({"dev": list(dev)} if dev else {}), **named_tests(test)}
     laid_folder(out)
-    task, report = prepared(
-        model, kind, files, out, columns=columns_of(columns), length=length, apart=apart, aids=aids_of(aids),
-        seeds=tuple(range(1, seeds + 1)), epochs=epochs, batch=batch, lr=lr, pooling=pooling,
-        scratch=fresh, sizes=sizes_of(sizes), **written_so(writing),
-    )  # fmt: skip
-    keep(task, files, columns_of(columns), [column_of(each) for each in slices])
+    given = {"columns": own, "length": length, "apart": apart, "options": reading}
+    task, report = prepared(model, kind, files, out, guarded=True, **given, **asked)
+    keep(task, files, own, [column_of(each) for each in slices], **reading)
     task, odd = cli_company.joined(task, company, length)
     for sentence in report["told"] + odd:
         ERR.print(sentence, highlight=False, soft_wrap=True, markup=False)
@@ -76,19 +97,32 @@ def finetune_command(
         cluster = bring()
         task, found = cli_search.searched(task, wanted, cluster, trainers)
         cluster.gang("Finetune", partial(tune, task), size=trainers[1], least=trainers[0])
-        more = {"columns": columns_of(columns), "length": length, "apart": apart}
-        found |= cli_search.beside(task, wanted, cluster, trainers, partial(divided, task, files, **more))
-        found |= cli_company.told(task, company, files, columns_of(columns), cluster)
+        found |= cli_search.beside(task, wanted, cluster, trainers, partial(divided, task, files, **given))
+        found |= cli_company.told(task, company, files, own, cluster)
+        found["compute"] = json.loads((Path(out) / "compute.json").read_text())
     result = json.loads((Path(out) / "result.json").read_text()) | found
+    result |= {"f1_of": result["names"][1]} if kind == "classify" and len(result["names"]) == 2 else {}
     write_json(str(Path(out) / "result.json"), result)
     seen = page(out)
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))
         return
     OUT.print(table_of(result))
-    for line in besides(result) + cli_search.lines(result) + cli_company.lines(result):
+    said = fallen(result) + besides(result) + cli_search.lines(result)
+    for line in said + cli_company.lines(result) + tuned_training.lines(result):
         OUT.print(line, highlight=False, soft_wrap=True, markup=False)
     OUT.print(f"the page: {seen}", highlight=False, soft_wrap=True, markup=False)
+
+
+def refuse(kind: str, files: dict[str, Any], asked: dict[str, Any]) -> None:
+    """What cannot be, before torch is there: it takes seconds to come."""
+    from tundish.stages.examples_files import files_of
+    from tundish.stages.finetune_task import TuneTask
+
+    parts = dict.fromkeys(("train", "dev", *files), "")
+    TuneTask("", kind, parts, {}, "", **asked)
+    for given in files.values():
+        files_of(given)
 
 
 def sizes_of(given: str) -> tuple[int, ...]:
@@ -153,7 +187,7 @@ def table_of(result: dict[str, Any]) -> Table:
             common = (told["majority"] or {}).get(measure)
             lost = told["pretrained"].get("failed")
             table.add_row(
-                part if not at else "", measure, f"{one['mean']:.3f}", between,
+                part if not at else "", _called(measure, result), f"{one['mean']:.3f}", between,
                 "" if fresh is None else f"{fresh['mean']:.3f}", "" if common is None else f"{common:.3f}",
                 f"{lost['runs']} of {lost['of']}" if lost and not at else "",
             )  # fmt: skip
@@ -162,6 +196,28 @@ def table_of(result: dict[str, Any]) -> Table:
 
 def _measures(told: dict[str, Any]) -> list[tuple[str, Any]]:
     return [(name, one) for name, one in told.items() if isinstance(one, dict) and "mean" in one]
+
+
+def _called(measure: str, result: dict[str, Any]) -> str:
+    """Of two classes F1 is that of the second; whose it is, is said."""
+    return f"f1 of {result['f1_of']}" if measure == "f1" and "f1_of" in result else measure
+
+
+def fallen(result: dict[str, Any]) -> list[str]:
+    """The seeds whose run failed, and those that answer no better than the majority does."""
+    lines, measure = [], result["measure"]
+    for start, weights in ((True, "pretrained weights"), (False, "fresh weights")):
+        runs = [run for run in result["runs"] if run["pretrained"] == start and not run["size"]]
+        lines += [f"{weights}: seed {run['seed']} failed: {run['failed']}" for run in runs if run["failed"]]
+        for part in result["tested"]:
+            common = (result["parts"][part]["majority"] or {}).get(measure)
+            held = [run for run in runs if not run["failed"] and common is not None]
+            if low := [str(run["seed"]) for run in held if not run["scores"][part][measure] > common]:
+                which = f"seed{'s' if len(low) > 1 else ''} {', '.join(low)} of {len(runs)}"
+                lines.append(
+                    f"{weights}, {part}: {which} no better than {COMMON[result['task']]} ({measure} {common:.3f})"
+                )
+    return lines
 
 
 def besides(result: dict[str, Any]) -> list[str]:

@@ -36,10 +36,13 @@ def with_recipe(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def loaded(recipe: str, sets: tuple[str, ...], sample: int | None) -> Any:
     from tundish.pipeline import recipe as recipes
+    from tundish.pipeline.plan import refuse_credentials
 
     if sample is not None and sample < 1:
         raise ValueError(f"--sample {sample} takes nothing; give 1 or more, or leave it out to take everything")
     stage = recipes.changed(recipes.load(recipe), sets)
+    for one in stage.walk():
+        refuse_credentials(one)
     return recipes.sampled(stage, sample) if sample else stage
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from tundish.pipeline.cli_finetune import column_of, columns_of
+from tundish.pipeline.cli_reading import COLUMNS, with_reading
 from tundish.pipeline.cli_writing import with_writing
 
 
 @click.command("predict")
 @click.argument("model", metavar="FOLDER")
 @click.argument("files", nargs=-1, required=True)
-@click.option("--column", "columns", multiple=True, metavar="ROLE=COLUMN", help="Such as text=sentence.")
+@click.option("--column", "columns", multiple=True, metavar="ROLE=COLUMN", help=COLUMNS)
 @click.option("--to", metavar="FILE", help="Where to write the lines (default: standard output).")
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Rows of a forward pass.")
 @click.option("--device", default="", help="Such as cpu or cuda:1 (default: a GPU, if there is one).")
@@ -24,13 +25,20 @@ from tundish.pipeline.cli_writing import with_writing
 @click.option("--word", "words", multiple=True, metavar="WORD=LABEL", help="What may be filled in, and what it means.")
 @click.option("--content-free", multiple=True, metavar="TEXT", help="Calibrate --fill by texts such as N/A.")
 @click.option("--label", metavar="COLUMN", help="Of --fill: the true labels; accuracy and macro F1 are told.")
+@with_reading
 @with_writing
 def predict_command(
     model: str, files: tuple[str, ...], columns: tuple[str, ...], to: str | None, batch: int, device: str, raw: bool,
     fill: str | None, words: tuple[str, ...], content_free: tuple[str, ...], label: str | None,
-    writing: dict[str, Any],
+    reading: dict[str, Any], writing: dict[str, Any],
 ) -> None:  # fmt: skip
-    """What a model says of every row: labels, numbers, tags, answers, vectors, texts; or words that it fills in."""
+    """What a model says of every row: labels, numbers, tags, answers, vectors, texts; or words that it fills in.
+
+    Columns are found where they lay when FOLDER was fine-tuned, else under the names of their roles; --column names
+    others.
+    """
+    own = columns_of(columns)
+    check_files(files)
     if fill is None:
         if words or content_free or label:
             raise ValueError("--word, --content-free and --label are of --fill; give its template, or leave them out")
@@ -39,18 +47,28 @@ def predict_command(
         from tundish.stages.predict import writing as written_so
 
         it = written_so(reader(model, device=device, batch=batch, calibrated=not raw), writing)
-        _laid(predictions(it, list(files), columns_of(columns)), to)
+        _laid(predictions(it, list(files), own, **reading), to)
         return
     if writing or raw:
         raise ValueError("--fill writes no text and knows no temperature; leave the options of these out")
+    if reading:
+        raise ValueError("--fill reads files as they are by default; save them as UTF-8 with commas or tabs")
+    pairs = words_of(words)
     from tundish.stages.fill import filler, fills, measured
 
-    it = filler(model, fill, words_of(words), content_free=content_free, device=device)
-    own = None if label is None else column_of(label)
+    it = filler(model, fill, pairs, content_free=content_free, device=device)
+    truth = None if label is None else column_of(label)
     seen: list[tuple[str, str]] = []
-    _laid(_noted(fills(it, list(files), columns_of(columns), label=own), seen), to)
+    _laid(_noted(fills(it, list(files), own, label=truth), seen), to)
     if seen:
         click.echo(_told(measured(*map(list, zip(*seen, strict=True)), it.names)), err=True)
+
+
+def check_files(given: tuple[str, ...]) -> None:
+    """Whether they are there, before torch is: it takes seconds to come."""
+    from tundish.stages.examples_files import files_of
+
+    files_of(given)
 
 
 def words_of(given: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -153,7 +153,7 @@ def _headed(kind: str, made: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     counts = Counter(row["label"] for row in made)
     odd = [row["file"] for row in made if row["row"] == 1 and counts[row["label"]] == 1]
-    told = "the label of the first row of {file} is in no other row; if it is a header, set Layout.header to True"
+    told = "the label of the first row of {file} is in no other row; if it is a header, say --header"
     return [told.format(file=file) for file in odd]
 
 
@@ -187,7 +187,8 @@ def _roles(kind: str, columns: Mapping[str, Any], labelled: bool) -> tuple[dict[
         asked.pop("source" if "text" in columns else "text")
     if not labelled:
         asked = {role: column for role, column in asked.items() if role not in TRUTH and role not in ("start", "score")}
-    needed = [role for role in asked if role not in OPTIONAL[kind] or role in columns]
+    free = OPTIONAL[kind] if labelled or kind != "embed" else (*OPTIONAL[kind], "second")  # a text alone has a vector
+    needed = [role for role in asked if role not in free or role in columns]
     return asked, needed
 
 

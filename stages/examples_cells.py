@@ -50,11 +50,16 @@ class Layout:
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ValueError(f"the delimiter {self.delimiter!r} is not one character; give one, such as ';'")
         try:
-            "".encode(self.encoding)
+            end = b"\n".decode(self.encoding, "replace")
         except LookupError:
             raise ValueError(
                 f"the encoding {self.encoding!r} is not known; name one such as utf-8 or latin-1"
             ) from None
+        if end != "\n":
+            raise ValueError(
+                f"a line of {self.encoding} does not end in the byte 10; begin the file with a byte order mark and "
+                "name no encoding, or save it as UTF-8"
+            )
 
 
 def text_of(line: bytes, where: str, layout: Layout) -> str:
@@ -64,7 +69,7 @@ def text_of(line: bytes, where: str, layout: Layout) -> str:
         raise Fault(
             "undecodable",
             f"{where} is not {layout.encoding} (byte {line[error.start]:#04x} at place {error.start}); save the file "
-            "as UTF-8",
+            "as UTF-8, or name what it is in, as in --encoding cp1252",
         ) from None
 
 
@@ -139,7 +144,7 @@ def _quoted(texts: Iterator[tuple[int, str | Fault]], between: str, uri: str) ->
         except csv.Error as error:
             raise ValueError(
                 f"line {found.line_num} of {basename(uri)} has a quote out of place, or ends a cell that nobody closed "
-                f"({said(error)}); mend it, or set Layout.quoted to False where quotes are letters"
+                f"({said(error)}); mend it, or say --no-quotes where quotes are letters"
             ) from None
         if cells:
             yield cells
@@ -169,7 +174,7 @@ def missing(uri: str, column: Column, names: Sequence[str]) -> ValueError:
     listed = ", ".join(map(repr, names[:12])) + (", …" if len(names) > 12 else "") if names else "nothing"
     hint = f"did you mean {near!r}?" if near else "name the right one"
     if len(names) == 1 and any(each in names[0] for each in ",;|\t"):
-        hint = "it looks as if Layout.delimiter were another"
+        hint = "it looks as if another sign parted the cells: name it, as in --delimiter ';'"
     return ValueError(f"{basename(uri)} has no column {column!r} (it has {listed}); {hint}")
 
 

@@ -65,7 +65,7 @@ def form_in(uri: str, kind: str, layout: Layout) -> str:
     if ending in (".txt", ""):
         return "tsv"
     raise ValueError(
-        f"{basename(uri)} ends in {ending!r}, which says no form; name it in Layout.form ({', '.join(FORMS)})"
+        f"{basename(uri)} ends in {ending!r}, which says no form; name it with --form ({', '.join(FORMS)})"
     )
 
 

@@ -98,7 +98,7 @@ def text_in(value: Any, role: str, where: str) -> str:
     if value is not None and not isinstance(value, str):
         raise Fault("no_text", f"{where}: the {role} is of the type {type(value).__name__}; make it a text")
     if not value or not value.strip():
-        raise Fault("empty", f"{where} has an empty {role}; fill it in, or take the row out (faulty='drop' does)")
+        raise Fault("empty", f"{where} has an empty {role}; fill it in, or take the row out")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -290,7 +290,7 @@ def _paired(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     blank = negative is None or (isinstance(negative, str) and not negative.strip())
     return {
         "text": text_in(row.get("text"), "text", where),
-        "second": text_in(row.get("second"), "second text", where),
+        "second": text_in(row["second"], "second text", where) if "second" in row else None,
         "negative": None if blank else text_in(negative, "negative", where),
         "score": _number(row, "score", where),
     }

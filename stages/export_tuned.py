@@ -4,8 +4,10 @@
     modules.json  1_Pooling/config.json  sentence_bert_config.json        of vectors, for sentence-transformers
 
 `config.json` has the classes' names, the kind of problem, and under `tundish` what transformers has no place for: the
-temperature that logits are to be divided by, the task, the scheme of tags. The tokenizer frames texts and pairs as the
-model learnt them (`stages/export_frame`). A model that writes goes the way of `stages/export_written`.
+temperature that logits are to be divided by, the task, the scheme of tags, `length`: tokens of a text with its frame
+that were learnt, and `pair`: whether they were two texts. The tokenizer frames texts and pairs as the model learnt them
+(`stages/export_frame`), and cuts them at that length where it is asked to. A model that writes goes the way of
+`stages/export_written`.
 
 Promises: weights are read again once written and held against what was given; `config.json` is written last, so a
 folder that has one is whole. Costs the weights twice in memory. Refuses a folder that holds another model, and heads,
@@ -14,6 +16,7 @@ trunks and vocabularies that no class of theirs computes or reads (`operators/mo
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tundish.cluster import store
@@ -28,6 +31,7 @@ from tundish.stages.export import CARD, doubts_of, tokenizer_files
 from tundish.stages.export_frame import framed
 from tundish.stages.export_written import exported_written
 from tundish.stages.language_model import vocabulary_in
+from tundish.stages.predict_columns import learnt_in
 from tundish.stages.tuned import MODES, MODULES, OWN, POOLING, load_tuned, told_in
 
 LIBRARY = "sentence_transformers.models."
@@ -50,11 +54,12 @@ def exported_tuned(
     name = class_for(plain)[1]
     _fitting(plain.shape, name, vocabulary)
     config, tensors = written(plain, model.state_dict(), settings(told))
-    words = tokenizer_files(framed(vocabulary, plain.shape), to, plain.shape)
-    words += _vectors(model, to) if plain.head == "embedding" else []
+    reads, pair = told["length"] or plain.shape.length, learnt_in(folder, told["task"]).pair
+    words = tokenizer_files(framed(vocabulary, plain.shape), to, replace(plain.shape, length=reads))
+    words += _vectors(model, to, reads) if plain.head == "embedding" else []
     count = sum(each.numel() for each in tensors.values())
     store.write(store.join(to, CARD), card(name, count).encode())
-    hub.lay(to, config | {OWN: _own(told)}, tensors, precision, checked=True)
+    hub.lay(to, config | {OWN: _own(told, pair)}, tensors, precision, checked=True)
     return {
         "to": to,
         "architecture": name,
@@ -78,8 +83,9 @@ def settings(told: Mapping[str, Any]) -> dict[str, Any]:
     return {name: told["specials"].get(token) for name, token in hub.SPECIALS.items()}
 
 
-def _own(told: Mapping[str, Any]) -> dict[str, Any]:
-    own = {name: told[name] for name in ("task", "scheme") if told.get(name)}
+def _own(told: Mapping[str, Any], pair: bool | None) -> dict[str, Any]:
+    own = {name: told[name] for name in ("task", "scheme", "length") if told.get(name)}
+    own |= {} if pair is None else {"pair": pair}
     return own | ({"temperature": told["temperature"]} if told["task"] in ("classify", "multilabel") else {})
 
 
@@ -100,16 +106,16 @@ def _fitting(shape: Shape, name: str, vocabulary: bytes) -> None:
         raise ValueError(f"[PAD] and [SEP] are both {pad}, and {name} asks the last token but padding; part them")
 
 
-def _vectors(model: Tuned, to: str) -> list[str]:
-    """What sentence-transformers asks beside a trunk: pooled, and at length one."""
+def _vectors(model: Tuned, to: str, reads: int) -> list[str]:
+    """What sentence-transformers asks beside a trunk: pooled, and at length one; of texts of so many tokens."""
     named = (("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize"))
     modules = [
         {"idx": at, "name": str(at), "path": path, "type": LIBRARY + name} for at, (name, path) in enumerate(named)
     ]
     modes = dict.fromkeys(MODES.values(), False) | {MODES[model.pooling]: True}
     pooling = {"word_embedding_dimension": model.encoder.shape.width, **modes, "include_prompt": True}
-    reads = {"max_seq_length": model.encoder.shape.length, "do_lower_case": False}
-    files: dict[str, Any] = {MODULES: modules, POOLING: pooling, "sentence_bert_config.json": reads}
+    read = {"max_seq_length": reads, "do_lower_case": False}
+    files: dict[str, Any] = {MODULES: modules, POOLING: pooling, "sentence_bert_config.json": read}
     for name, value in files.items():
         store.write_json(store.join(to, name), value)
     return list(files)

@@ -11,6 +11,7 @@ architecture of theirs computes.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tundish.cluster import store
@@ -41,8 +42,10 @@ def exported_written(
     pair, count = shape.stack == "pair", sum(each.numel() for each in tensors.values())
     ids = {setting: told["specials"].get(token) for setting, token in hub.SPECIALS.items()}
     ids |= {"decoder_start_token_id": ids["pad_token_id"]} if pair else {}
-    words = tokenizer_files(framed(vocabulary, shape, started=not pair), to, shape)
-    store.write_json(store.join(to, GENERATION), generation(Decoding(**told["form"]), ids))
+    form = Decoding(**told["form"])
+    reads = replace(shape, length=source_length(shape, int(told.get("length", 0)), form))
+    words = tokenizer_files(framed(vocabulary, shape, started=not pair), to, reads)
+    store.write_json(store.join(to, GENERATION), generation(form, ids))
     store.write(store.join(to, CARD), card(name, count).encode())
     config, theirs = written(shape, tensors, name, ids)
     hub.lay(to, config | {OWN: {"task": told["task"]}}, theirs, precision, checked=True)
@@ -56,6 +59,13 @@ def exported_written(
         },
         "doubts": list(doubts_of(vocabulary)),
     }
+
+
+def source_length(shape: Shape, length: int, form: Decoding) -> int:
+    """Tokens of a source with its frame, as it is cut here (`finetune_write.fitted`): `length` counts two of a frame,
+    and a pair's has one; of a decoder what is written shares the room, but for its last token, which nobody reads."""
+    read = length or shape.length
+    return read - 1 if shape.stack == "pair" else min(read, shape.length - form.longest + 1)
 
 
 def generation(form: Decoding, ids: Mapping[str, Any]) -> dict[str, Any]:

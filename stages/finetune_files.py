@@ -2,7 +2,9 @@
 
     out/train.arrow, dev.arrow, NAME.arrow     the parts as tokens (stages/examples_tokens)
     out/vocabulary.model or tokenizer.json     what they were tokenized with
-    out/data.json                              what is known of the files: balance, lengths, repeats, what was cut
+    out/data.json                              what is known of the files: balance, lengths, repeats, what was cut,
+                                               and by which columns they were read
+    out/asked.json                             of a guarded folder what was asked for (stages/finetune_again)
 
 Promises: without a dev file a share of train is dev, and without a test file a share is test, by the hash of the text:
 equal texts never lie on both sides. Train lies in the nested order, so its first rows are a fair sample of every size.
@@ -16,7 +18,7 @@ from tundish.cluster import store
 from tundish.cluster.digests import digest_once
 from tundish.operators.model import writer
 from tundish.operators.text import tokenizer
-from tundish.stages import examples_checks, examples_splits, hub
+from tundish.stages import examples_checks, examples_splits, finetune_again, hub
 from tundish.stages.examples import Examples
 from tundish.stages.examples_tokens import Tokens, save, tokenized
 from tundish.stages.finetune_kinds import place_of
@@ -39,18 +41,23 @@ def prepared(
     apart: bool = False,
     aids: Aids | None = None,
     options: Mapping[str, Any] | None = None,
+    guarded: bool = False,
     **more: Any,
 ) -> tuple[TuneTask, dict[str, Any]]:
     """The task, and what is known of its data. `files`: train, and if they are there dev and any tests, by name.
     `length`: tokens of a text with its frame; 0: what the model reads. `apart`: texts of the tests leave train.
-    `options`: as `examples.read` takes them; `more`: fields of the task. Refuses what cannot be learned."""
+    `options`: as `examples.read` takes them; `guarded`: what lies in `out` is looked at first (stages/finetune_again);
+    `more`: fields of the task. Refuses what cannot be learned."""
     given = examples_checks.parts(kind, files, columns, **(options or {}))
     odd = examples_checks.checked(given)
     found, gone = split(given, apart=apart)
+    if guarded:
+        finetune_again.check(model, out, found, columns or {})
     task, report = laid(model, found, out, length=length, aids=aids, **more)
-    report |= {"removed_from_train": gone, "told": odd + cut(report)}
+    report |= {"columns": dict(columns or {}), "removed_from_train": gone, "told": odd + cut(report)}
     store.write_json(store.join(out, DATA), report)
-    return task, report
+    since = finetune_again.since(task, columns or {}) if guarded else []
+    return task, {**report, "told": report["told"] + since}
 
 
 def cut(report: Mapping[str, Any]) -> list[str]:

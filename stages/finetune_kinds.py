@@ -235,9 +235,7 @@ def of_pairs(vectors: np.ndarray) -> Scores:
 def ranked(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of (n, 2, D) the chance of each text to find first what belongs to it, where ties are broken by lot, and the mean
     rank it has then: (n,) and (n,). A number that is none lies behind all others."""
-    scores = np.nan_to_num(vectors[:, 0] @ vectors[:, 1].T, nan=-np.inf)
-    own = np.diagonal(scores)[:, None]
-    ahead, ties = (scores > own).sum(1), (scores == own).sum(1) - 1
+    ahead, ties = measures.found(vectors[:, 0], vectors[:, 1])
     return np.where(ahead == 0, 1 / (1 + ties), 0.0), 1 + ahead + ties / 2
 
 

@@ -11,7 +11,6 @@ mixture. What the others learn is told by their own dev part. Costs a step for e
 aids those of the trunk hold for all (layerwise, mixout, layerdrop). Refuses mixtures it does not know.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -23,7 +22,6 @@ from torch import Tensor
 
 from tundish.cluster import store
 from tundish.cluster.shards import digest_of
-from tundish.operators.model.certainty import over_seeds
 from tundish.operators.model.decoding import Decoding
 from tundish.operators.model.heads import Tuned
 from tundish.operators.model.order import keyed
@@ -32,6 +30,7 @@ from tundish.operators.model.tasks import HOWS, Tasks
 from tundish.stages import finetune_runs
 from tundish.stages.finetune_files import DEV, TRAIN
 from tundish.stages.finetune_kinds import asked, readied, scored
+from tundish.stages.finetune_means import gained, over
 from tundish.stages.finetune_one import DTYPES, Besides, Weights, begun_of, order_of, step_of, trained
 from tundish.stages.finetune_rows import Rows, rows_of
 from tundish.stages.finetune_task import Aids, Run, TuneTask
@@ -287,31 +286,24 @@ def beside(task: MixedTask) -> dict[str, Any]:
     found = {}
     for name in (other.name for other in task.others if each):
         mine = [one[name] for one in each]
-        scores = {key: _over([one["dev"][key] for one in mine]) for key in mine[0]["dev"]}
+        scores = {key: over(key, [one["dev"][key] for one in mine]) for key in mine[0]["dev"]}
         found[name] = {key: mine[0][key] for key in ("task", "examples", "steps")} | {"dev": scores}
     return found
 
 
 def gain(task: MixedTask) -> dict[str, Any]:
     """By part and measure the score in company less the one alone, of the seeds that have both; empty for none."""
-    plain, pairs = alone(task), []
+    plain, pairs = alone(task), list[tuple[Any, Any]]()
     for run in _whole(task):
         two = finetune_runs.sealed(plain, run), finetune_runs.sealed(task, run)
         pairs += [two] if all(one and not one["failed"] for one in two) else []
-    parts: dict[str, Any] = pairs[0][0]["scores"] if pairs else {}  # type: ignore[index]
-    return {
-        part: {key: _over([b["scores"][part][key] - a["scores"][part][key] for a, b in pairs]) for key in measures}  # type: ignore[index]
-        for part, measures in parts.items()
-    }
+
+    def each(part: str, key: str) -> list[float]:
+        return [after["scores"][part][key] - before["scores"][part][key] for before, after in pairs]
+
+    parts: dict[str, Any] = pairs[0][0]["scores"] if pairs else {}
+    return {part: {key: gained(key, each(part, key)) for key in measures} for part, measures in parts.items()}
 
 
 def _whole(task: TuneTask) -> list[Run]:
     return [run for run in task.runs if run.pretrained and not run.size]
-
-
-def _over(values: Sequence[float]) -> dict[str, Any]:
-    told: dict[str, Any] = {"mean": float(np.mean(values)), "seeds": [round(float(each), 6) for each in values]}
-    if len(values) > 1 and all(map(math.isfinite, values)):
-        found = over_seeds(values)
-        told["interval"] = [found.low, found.high]
-    return told

@@ -103,6 +103,7 @@ def trained(
     besides: Besides = ALONE,
 ) -> tuple[Tuned, Outcome]:
     """The model of a run, and what it says of every part but train. `tell(step, steps, loss)` once an epoch."""
+    task = task.of(run)
     train, dtype = readied(task, parts["train"], shape), DTYPES[task.dtype]
     size = run.size or len(train)
     if size > len(train):
@@ -115,7 +116,7 @@ def trained(
     for one in models:
         one.to(device)
     before = before_of(task, model, given)
-    told.rate = task.lr or rate_of(sum(each.numel() for each in model.parameters()))
+    told.rate = task.lr or rate_of(sum(each.numel() for each in model.parameters()), lora=task.aids.lora)
     optimizer = optimizer_of(task, models, told.rate)
     order, each = order_of(task, run, train, size), -(-size // task.batch)
     heavy = _class_weights(task, train, size, device)

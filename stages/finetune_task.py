@@ -5,7 +5,7 @@ by itself, so a fine-tuning that is stopped goes on with the runs that are missi
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 from tundish.cluster.shards import digest_of
@@ -33,6 +33,8 @@ MEASURES = {  # by which runs are compared, and the higher of which is better
     "write": "rouge_l",
 }
 UNWRITTEN = ("balance", "sift", "unfreeze")  # aids that mean nothing where a text is written
+HOLDING = ("layerwise", "mixout", "lora", "unfreeze")  # aids that keep weights near what pretraining made of them
+LORA = 10  # times the rate of all weights
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,12 @@ class Aids:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is 0 where it is off, and never less")
         if self.lora and (self.unfreeze or self.fresh_top):
             raise ValueError("LoRA keeps the trunk still, and fresh_top and unfreeze change it; choose one of them")
+
+    @property
+    def held(self) -> dict[str, Any]:
+        """Those that hold the trunk, by name."""
+        off = Aids()
+        return {name: own for name in HOLDING if (own := getattr(self, name)) != getattr(off, name)}
 
 
 def aids_of(said: Mapping[str, Any]) -> Aids:
@@ -160,10 +168,20 @@ class TuneTask:
         sizes = (0, *sorted(self.sizes, reverse=True))
         return tuple(Run(start, seed, size) for size in sizes for start in starts for seed in self.seeds)
 
+    def of(self, run: Run) -> "TuneTask":
+        """What a run is made by. Fresh weights learn whole: a random trunk that is held (`HOLDING`) learns nothing, and
+        to be ahead of it says nothing of pretraining."""
+        if run.pretrained or not self.aids.held:
+            return self
+        off = Aids()
+        return replace(self, aids=replace(self.aids, **{name: getattr(off, name) for name in HOLDING}))
+
     @property
     def key(self) -> str:
-        """Digest of what decides a run's numbers, beside its name."""
+        """Digest of what decides a run's numbers, beside its name; of a fresh run that of what it is made by (`of`)."""
         said = asdict(self) | {"version": VERSION}
+        if self.aids.lora and not self.lr:
+            said["lora"] = LORA
         for name in (*UNSAID, *(("model", "parts") if self.digests else ())):
             said.pop(name)
         if self.kind != "write":
@@ -171,7 +189,9 @@ class TuneTask:
         return digest_of(said)[:12]
 
 
-def rate_of(weights: int) -> float:
+def rate_of(weights: int, *, lora: int = 0) -> float:
     """A learning rate to begin with, for so many weights: 3e-5 at BERT's 110 M, as its authors have it, and more for
-    smaller ones (8e-4 at 2 M, found on small tasks here); 1e-3 at most."""
-    return float(min(1e-3, 3e-5 * (110e6 / max(1, weights)) ** 0.85))
+    smaller ones (8e-4 at 2 M, found on small tasks here); 1e-3 at most. With LoRA, of any rank, ten times that, and
+    1e-2 at most: Hu et al. 2021 (appendix D) take 4e-4 to 5e-4 for a base model, and Biderman et al. 2024 ("LoRA
+    learns less and forgets less") find its best rate an order above that of all weights."""
+    return float(min(1e-3, 3e-5 * (110e6 / max(1, weights)) ** 0.85)) * (LORA if lora else 1)

@@ -68,6 +68,8 @@ def _number(text: str) -> bool:
 class Graded:
     """Documents -> grades."""
 
+    gpu: ClassVar[bool] = True
+
     ask: Asking
     worth: tuple[float, ...]
 

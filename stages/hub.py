@@ -26,6 +26,7 @@ from torch import Tensor
 
 from tundish.cluster import store
 from tundish.operators.model import hub
+from tundish.operators.model.heads import TRUNK as PART
 from tundish.operators.model.hub import Found
 from tundish.operators.model.shape import Shape
 
@@ -72,8 +73,8 @@ def read(folder: str, *, partial: bool = False, outlined: bool = False) -> Found
 
 
 def weights_of(folder: str) -> tuple[Shape, dict[str, Tensor]]:
-    """Shape and weights of the model in a folder."""
-    found = read(folder)
+    """Shape and weights of the trunk in a folder, whatever its head is for."""
+    found = read(folder, partial=True)
     return found.shape, found.tensors
 
 
@@ -91,9 +92,18 @@ def _ours(config: Mapping[str, Any], folder: str, *, outlined: bool = False) -> 
     else:
         architecture = hub.architecture_for(shape, begun["architecture"]) if begun.get("architecture") else ""
     tensors, left = _sketched(_joined(folder, _lying)) if outlined else tensors_in(folder), ()
+    if str(config.get("kind", "")).startswith("tuned"):
+        tensors = _trunk(tensors, folder)
     if architecture == TRUNK:  # theirs has no class for what tells replaced tokens on it
         left = tuple(name for name in tensors if name.startswith(hub.DETECTOR))
     return Found(shape, tensors, architecture, besides, left)
+
+
+def _trunk(tensors: Mapping[str, Tensor], folder: str) -> dict[str, Tensor]:
+    """Of what was fine-tuned here all but its head; what was made smaller (`stages/compress_read`) has another form."""
+    if any(name.endswith((".body", ".scale")) for name in tensors):
+        raise ValueError(f"{folder} holds a model in bytes, which is not trained on; give the one it was made of")
+    return {name.removeprefix(PART): each for name, each in tensors.items() if name.startswith(PART)}
 
 
 def _shape(fields: Mapping[str, Any], folder: str) -> Shape:

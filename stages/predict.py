@@ -4,17 +4,23 @@
     multilabel   labels, probabilities
     regress      value
     tag          words, tags
-    answer       answer, start (in characters), margin: how far it is ahead of no answer
-    embed        vector, of each text one
+    answer       answer, start (in characters, -1 without one), margin
+    embed        vector, and second_vector where a row has a second text
     write        text, written
 
-Each line begins with file, row and id. Promises: rows in the order of the files; what is predicted of a row does not
-depend on the others, but for rounding. Costs `size` rows in memory at a time. Refuses folders that hold no fine-tuned
-model, and what `examples` refuses.
+Each line begins with file, row and id: the digest of the text, of a question the file's own id where it has one.
+`margin` is the score of no answer less that of the answer, in logits, as SQuAD 2.0's script has it (`null_odds`; Devlin
+et al. 2019, 4.3): at most 0 where the answer is likelier, and so a question that may have none is answered where margin
+is at most 0, which is how scores were told; null where no answer was possible. Columns are found as
+`stages/predict_columns` says.
+
+Promises: rows in the order of the files; what is predicted of a row does not
+depend on the others, but for rounding. Costs `size` rows in memory at a time. Refuses folders that hold
+no fine-tuned model, and what `predict_columns` and `examples` refuse.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +35,14 @@ from tundish.operators.model.shape import Shape
 from tundish.operators.model.writer import Writer
 from tundish.operators.text import tokenizer
 from tundish.stages.examples import Examples, batches
+from tundish.stages.examples_cells import Layout
 from tundish.stages.finetune_files import tokens_of
 from tundish.stages.finetune_kinds import answers_of, asked, place_of, sentences
 from tundish.stages.finetune_rows import Rows
 from tundish.stages.finetune_task import TuneTask
 from tundish.stages.finetune_write import spelling, texts_of
 from tundish.stages.language_model import vocabulary_in
+from tundish.stages.predict_columns import Learnt, learnt_in, sources
 from tundish.stages.tuned import load_tuned, told_in
 
 ROUND = 6
@@ -42,7 +50,8 @@ ROUND = 6
 
 @dataclass(frozen=True)
 class Predictor:
-    """A fine-tuned model, ready. `heat`: the temperature that its logits are divided by."""
+    """A fine-tuned model, ready. `heat`: the temperature that its logits are divided by. `learnt`: which columns it
+    learnt from, if its folder says so."""
 
     task: TuneTask
     model: Any
@@ -50,6 +59,7 @@ class Predictor:
     names: tuple[str, ...]
     heat: float
     device: torch.device
+    learnt: Learnt = field(default_factory=Learnt)
 
 
 def predictor(folder: str, *, device: str = "", batch: int = 32, calibrated: bool = True) -> Predictor:
@@ -61,10 +71,10 @@ def predictor(folder: str, *, device: str = "", batch: int = 32, calibrated: boo
     model, told = load_tuned(folder)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     task = TuneTask(folder, told["task"], {"train": ""}, told["specials"], folder, scheme=told["scheme"], batch=batch)
-    task = replace(task, length=int((own or {}).get("length", 0)))
+    task = replace(task, length=told["length"])
     pieces = tokenizer.load(vocabulary_in(folder))
-    heat = told["temperature"] if calibrated else 1.0
-    return Predictor(task, model.to(where), pieces, tuple(told["names"]), heat, where)
+    heat, learnt = told["temperature"] if calibrated else 1.0, learnt_in(folder, task.kind)
+    return Predictor(task, model.to(where), pieces, tuple(told["names"]), heat, where, learnt)
 
 
 def _writer(folder: str, told: Mapping[str, Any], device: str, batch: int) -> Predictor:
@@ -74,7 +84,8 @@ def _writer(folder: str, told: Mapping[str, Any], device: str, batch: int) -> Pr
     model.load_state_dict(load(store.read(store.join(folder, "model.safetensors"))))
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     task = TuneTask(folder, told["task"], {"train": ""}, told["specials"], folder, batch=batch, writing=form)
-    return Predictor(task, model.eval().to(where), tokenizer.load(vocabulary_in(folder)), (), 1.0, where)
+    task, pieces = replace(task, length=int(told.get("length", 0))), tokenizer.load(vocabulary_in(folder))
+    return Predictor(task, model.eval().to(where), pieces, (), 1.0, where, learnt_in(folder, task.kind))
 
 
 def writing(it: Predictor, said: Mapping[str, Any]) -> Predictor:
@@ -92,7 +103,7 @@ def predictions(
     it: Predictor, files: str | Sequence[str], columns: Mapping[str, Any] | None = None, **options: Any
 ) -> Iterator[dict[str, Any]]:
     """A dict a row, in order. `options`: as `examples.batches` takes them."""
-    for some in batches(it.task.kind, files, columns, **options):
+    for some in _read(it, files, columns or {}, **options):
         table = tokens_of(some, it.pieces, it.task.length or it.model.encoder.shape.length).table
         rows = Rows(it.task.kind, it.names, table, it.task.specials)
         said = asked(it.task, it.model, rows, it.device, torch.float32)
@@ -102,16 +113,35 @@ def predictions(
             yield from _told(it, some, rows, said["logits"])
 
 
+def _read(
+    it: Predictor,
+    files: str | Sequence[str],
+    columns: Mapping[str, Any],
+    *,
+    layout: Layout | None = None,
+    **options: Any,
+) -> Iterator[Examples]:
+    for uri, own in sources(it.task.kind, it.learnt, it.task.out, files, columns, layout or Layout()):
+        yield from batches(it.task.kind, uri, own, layout=layout, **options)
+
+
 def _written(it: Predictor, some: Examples, said: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    own = some.table.select(["file", "row", "id"]).to_pylist()
-    sources = some.table["source"].to_pylist()
-    for where, source, text in zip(own, sources, texts_of(spelling(it.task), said), strict=True):
+    given = some.table["source"].to_pylist()
+    for where, source, text in zip(_places(some), given, texts_of(spelling(it.task), said), strict=True):
         yield where | {"text": source, "written": text}
 
 
+def _places(some: Examples) -> list[dict[str, Any]]:
+    """Where each row lies, and its id."""
+    found = some.table.select(["file", "row", "id"]).to_pylist()
+    if "key" in some.table.column_names:
+        keys = some.table["key"].to_pylist()
+        found = [one | ({} if key is None else {"id": key}) for one, key in zip(found, keys, strict=True)]
+    return found
+
+
 def _told(it: Predictor, some: Examples, rows: Rows, logits: np.ndarray) -> Iterator[dict[str, Any]]:
-    own = some.table.select(["file", "row", "id"]).to_pylist()
-    for where, one in zip(own, _each(it, some, rows, logits), strict=True):
+    for where, one in zip(_places(some), _each(it, some, rows, logits), strict=True):
         yield where | one
 
 
@@ -151,4 +181,5 @@ def _answers(some: Examples, rows: Rows, logits: np.ndarray) -> Iterator[dict[st
     texts, none, spans = answers_of(rows, logits, truth)
     for row, text, margin, span in zip(questions, texts, none.tolist(), spans, strict=True):
         start = span[0] if span else -1
-        yield {"question": row["question"], "answer": text, "start": start, "margin": round(-margin, ROUND)}
+        ahead = round(margin, ROUND) if span else None  # JSON has no infinity
+        yield {"question": row["question"], "answer": text, "start": start, "margin": ahead}

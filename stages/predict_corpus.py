@@ -115,6 +115,8 @@ def loaded(folder: str, digest: str) -> Any:
 class Predicted:
     """Documents -> predictions."""
 
+    gpu: ClassVar[bool] = True
+
     ask: Asking
     name: str
     every: bool

@@ -3,10 +3,10 @@
     model, told = load_tuned(folder)
 
 `told` is what `config.json` of a fine-tuning says, whichever folder it was: task, head, form, names of the classes,
-specials, and besides `temperature`, what its logits are to be divided by (1 where none was fitted); `doubts`: why
-texts may be framed otherwise than the model learnt them. Promises: the weights as they lie there, in float32. Reads no
-code and asks no network. Costs the weights twice in memory. Refuses folders that hold none, and heads that no form
-here is (`operators/model/hub_heads`).
+specials, and besides `temperature`, what its logits are to be divided by (1 where none was fitted); `length`: tokens of
+a text with its frame that it learnt to read, 0 where nobody knows; `doubts`: why texts may be framed otherwise than the
+model learnt them. Promises: the weights as they lie there, in float32. Reads no code and asks no network. Costs the
+weights twice in memory. Refuses folders that hold none, and heads that no form here is (`operators/model/hub_heads`).
 """
 
 import json
@@ -56,7 +56,7 @@ def _ours(folder: str, config: dict[str, Any]) -> tuple[Tuned, dict[str, Any]]:
     model = Tuned(trunk, head, config["classes"], dropout=dropout, form=form_told(config, head))
     _filled(model, hub.tensors_in(folder), folder)
     own = {"form": asdict(model.form), "dropout": dropout, "temperature": temperature_of(folder)}
-    return model.eval(), {"scheme": "", **config, **own, "doubts": []}
+    return model.eval(), {"scheme": "", "length": 0, **config, **own, "doubts": []}
 
 
 def temperature_of(folder: str) -> float:
@@ -97,6 +97,7 @@ def _theirs(folder: str, config: dict[str, Any]) -> tuple[Tuned, dict[str, Any]]
         "shape": asdict(found.shape),
         "specials": specials,
         "temperature": float(own.get("temperature", 1.0)),
+        "length": min(int(own.get("length", 0)), found.shape.length),
         "architecture": found.wish,
         "doubts": list(doubts(body)),
     }

@@ -30,7 +30,13 @@ BAD: dict[str, tuple[str, str, str | bytes, dict[str, Any], str]] = {
     "json": ("classify", "a.jsonl", lined(ROWS[:1]) + "{text\n", {}, r"line 2 of a\.jsonl is no JSON"),
     "array": ("classify", "a.json", "[1, 2", {}, r"a\.json is no JSON"),
     "scalar": ("classify", "a.json", "[1, 2]", {}, r"row 1 of a\.json is of the type int"),
-    "delimiter": ("classify", "a.csv", "text;label\na;x\n", {}, r"no column 'text'.*as if Layout\.delimiter were"),
+    "delimiter": (
+        "classify",
+        "a.csv",
+        "text;label\na;x\n",
+        {},
+        r"no column 'text'.*as if another sign parted the cells.*--delimiter",
+    ),
     "half": ("classify", "a.jsonl", '{"text": "a", "label": "\\ud800"}\n', {}, "row 1 of .* half a surrogate pair"),
     "squad": ("classify", "a.json", '{"data": [{"paragraphs": []}]}', {}, r"no column 'text' \(it has 'paragraphs'"),
     "article": ("answer", "a.json", '{"data": [{"paragraphs": 7}]}', {}, r"a\.json is no SQuAD file"),
@@ -92,6 +98,7 @@ def test_wrong_questions_are_refused(tmp_path: Path) -> None:
         "faulty is 'skip'": lambda: read("classify", path, faulty="skip"),
         "the form 'xls' is not known": lambda: Layout(form="xls"),
         "the encoding 'utf-9' is not known": lambda: Layout(encoding="utf-9"),
+        "a line of utf-16-le does not end in the byte 10": lambda: Layout(encoding="utf-16-le"),
         "the delimiter '::' is not one character": lambda: Layout(delimiter="::"),
     }.items():
         with pytest.raises(ValueError, match=said):

@@ -80,7 +80,7 @@ def test_quotes_of_mrpc_are_letters(part: str, data: Path) -> None:
     found = read("classify", path, columns)
     assert len(found) == MRPC[part]
     assert any('"' in text for text in found.table["text"].to_pylist())
-    with pytest.raises(ValueError, match=r"a quote out of place.*Layout\.quoted to False"):
+    with pytest.raises(ValueError, match=r"a quote out of place.*say --no-quotes"):
         read("classify", path, columns, layout=Layout(quoted=True))
 
 

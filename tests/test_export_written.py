@@ -82,6 +82,25 @@ def test_transformers_writes_what_is_written_here(tmp_path: Path, kind: str, bea
     assert len(set(said)) > 1
 
 
+@pytest.mark.parametrize("kind", ["t5", "gpt"])
+def test_sources_are_cut_where_they_were_when_it_learnt(tmp_path: Path, kind: str) -> None:
+    folder = tuned(tmp_path, kind, Decoding(longest=7, shortest=3))
+    config = json.loads((folder / "config.json").read_text())
+    long = " ".join([f"w{at}" for at in range(5, 97)] * 8)
+    (tmp_path / "long.jsonl").write_text(json.dumps({"source": long}) + "\n")
+    for at, length in enumerate((12, 0)):
+        (folder / "config.json").write_text(json.dumps(config | {"length": length}))
+        export(str(folder), str(tmp_path / f"over{at}"))
+        [own] = predictions(predictor(str(folder), device="cpu"), str(tmp_path / "long.jsonl"))
+        words = transformers.AutoTokenizer.from_pretrained(tmp_path / f"over{at}")
+        given = words(long, truncation=True, return_tensors="pt")
+        room = {"t5": config["shape"]["length"] - 1, "gpt": config["shape"]["length"] - 7 + 1}[kind]
+        assert given.input_ids.shape[1] == ({"t5": 11, "gpt": 12}[kind] if length else room)
+        found = AUTO[kind].from_pretrained(tmp_path / f"over{at}").generate(**given)[0]
+        found = found[given.input_ids.shape[1] :] if kind == "gpt" else found
+        assert words.decode(found, skip_special_tokens=True).split() == own["written"].split()
+
+
 def test_the_cards_code_writes(tmp_path: Path) -> None:
     folder = tuned(tmp_path, "t5", Decoding(longest=7, shortest=3))
     export(str(folder), str(tmp_path / "over"))

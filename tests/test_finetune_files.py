@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from click.testing import CliRunner
 
 from tests import toys
 from tundish.pipeline.cli import cli
-from tundish.pipeline.cli_finetune import aids_of, columns_of, sizes_of
+from tundish.pipeline.cli_finetune import aids_of, columns_of, fallen, sizes_of
 from tundish.pipeline.cli_options import laid_folder, named_tests
 from tundish.pipeline.export import export
 from tundish.stages.examples_tokens import load
@@ -112,9 +114,65 @@ def test_the_command_tells_scores_beside_what_they_have_to_beat(model: str, labe
     assert f"{scores['mean']:.3f}" in shown
     assert f"{result['parts']['test']['majority']['accuracy']:.3f}" in shown
     assert "expected calibration error" in shown
+    assert result["f1_of"] == "sad"
+    assert "f1 of sad" in shown
     assert "of 30" in shown
     again = CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False).output
     assert json.loads(again[again.index("{") :]) == result, "every run is there already"
+
+
+def run_of(seed: int, score: float, *, pretrained: bool = True, failed: str = "", size: int = 0) -> dict:
+    scores = {} if failed else {"test": {"accuracy": score}, "other": {"accuracy": 0.9}}
+    return {"seed": seed, "size": size, "pretrained": pretrained, "failed": failed, "scores": scores}
+
+
+def test_seeds_that_failed_or_learnt_nothing_are_named() -> None:
+    runs = [run_of(1, 0.5), run_of(2, 0.8), run_of(3, float("nan")), run_of(4, 0, failed="the loss was nan in epoch 1")]
+    runs += [run_of(1, 0.7, pretrained=False), run_of(2, 0.4, pretrained=False), run_of(2, 0.1, size=30)]
+    parts = {name: {"majority": {"accuracy": 0.5}} for name in ("test", "other")}
+    told = {"task": "classify", "measure": "accuracy", "runs": runs, "parts": parts, "tested": ["test", "other"]}
+    assert fallen(told) == [
+        "pretrained weights: seed 4 failed: the loss was nan in epoch 1",
+        "pretrained weights, test: seeds 1, 3 of 4 no better than the most frequent class (accuracy 0.500)",
+        "fresh weights, test: seed 2 of 2 no better than the most frequent class (accuracy 0.500)",
+    ]
+    parts = {name: {"majority": None} for name in ("test", "other")}
+    assert len(fallen(told | {"parts": parts})) == 1
+
+
+QUICK = """
+import sys
+from tundish.pipeline.cli import cli
+for words in {given}:
+    try:
+        cli.main(words, standalone_mode=False)
+    except Exception as error:
+        print(error.format_message() if hasattr(error, "format_message") else error)
+print("slow:", *(name for name in ("torch", "transformers") if name in sys.modules))
+"""
+
+
+def test_what_cannot_be_is_refused_before_torch_comes(labelled: str, tmp_path: Path) -> None:
+    given = ["finetune", "model", "--train", labelled, "--out", str(tmp_path / "out")]
+    each = {
+        "no aid 'luck'": [*given, "--aid", "luck=1"],
+        "lr is -1.0": [*given, "--lr", "-1"],
+        "'tell' is not one of": [*given, "--task", "tell"],
+        "no classes to balance": [*given, "--task", "regress", "--aid", "balance=root"],
+        "there is no file": [*given, "--dev", "none.tsv"],
+        "'utf-9' is not known": [*given, "--encoding", "utf-9"],
+        "the form 'xls' is not known": [*given, "--form", "xls"],
+        "write it as role=column": ["predict", "model", labelled, "--column", "text"],
+        "there is no file 'none": ["predict", "model", "none.tsv"],
+    }
+    code = QUICK.format(given=list(each.values()))
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    *lines, last = said.strip().split("\n")
+    assert last.strip() == "slow:"
+    assert len(lines) == len(each)
+    for words, line in zip(each, lines, strict=True):
+        assert words in line
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

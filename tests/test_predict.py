@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from tests import toys
 from tundish.operators.model import calibration
+from tundish.operators.text import answers as squad
 from tundish.pipeline.cli import cli
 from tundish.pipeline.export import export
 from tundish.stages.finetune_files import prepared
@@ -97,6 +98,89 @@ def test_it_says_of_new_files_what_the_run_said_of_the_test(model: str, tmp_path
     else:
         np.testing.assert_allclose([one["vector"] for one in told], said[:, 0], atol=1e-4)
         np.testing.assert_allclose([one["second_vector"] for one in told], said[:, 1], atol=1e-4)
+        lone = [{"text": row["text"]} for row in rows(kind, 40, 1)]
+        alone = list(predictions(it, written(tmp_path / "alone.jsonl", lone)))
+        np.testing.assert_allclose([one["vector"] for one in alone], said[:, 0], atol=1e-4)
+        assert "second_vector" not in alone[0]
+
+
+def asked(folder: Path, name: str, seed: int) -> str:
+    """A file in SQuAD's form; every third question has no answer."""
+    paragraphs = []
+    for number, row in enumerate(rows("answer", 40, seed)):
+        at, none = row["context"].index(row["answers"][0]), number % 3 == 0
+        answers = [] if none else [{"text": row["answers"][0], "answer_start": at}]
+        one = {"id": f"{name}/{number}", "question": row["question"], "answers": answers, "is_impossible": none}
+        paragraphs.append({"context": row["context"] * 3, "qas": [one]})
+    (folder / f"{name}.json").write_text(json.dumps({"data": [{"title": "t", "paragraphs": paragraphs}]}))
+    return str(folder / f"{name}.json")
+
+
+def margins(rows: Any, logits: np.ndarray) -> list[float]:
+    """Of each question by the script's words: the least score of [CLS] over its windows, less that of the best span."""
+    null, best = dict[int, float](), dict[int, float]()
+    ends = np.cumsum([len(ids) + 3 for ids in rows.table["tokens"].to_pylist()])
+    for number, end in enumerate(ends.tolist()):
+        mine = logits[end - len(rows.table["tokens"][number]) - 3 : end]
+        first, key = int(rows.second[number]) + 2, rows.table["row"][number].as_py()
+        spans = [
+            float(mine[a, 0] + mine[b, 1])
+            for a in range(first, len(mine) - 1)
+            for b in range(a, min(a + 30, len(mine) - 1))
+        ]
+        null[key] = min(null.get(key, np.inf), float(mine[0].sum()))
+        best[key] = max(best.get(key, -np.inf), *spans)
+    return [null[key] - best[key] for key in null]
+
+
+def test_answers_have_the_files_ids_and_a_margin_that_scores_were_told_by(model: str, tmp_path: Path) -> None:
+    files = {name: asked(tmp_path, name, seed) for seed, name in enumerate(("train", "test"))}
+    task, _ = prepared(model, "answer", files, str(tmp_path / "out"), seeds=(1,), epochs=2, scratch=False, length=48)
+    tune(task, 0, 1, lambda line: None)
+    told, said = found(task, task.runs[0])
+    lines = list(predictions(predictor(task.out), files["test"], size=7))
+    assert [one["id"] for one in lines] == [f"test/{number}" for number in range(40)]
+    parts = read(task, 128)["test"]
+    assert parts.table.num_rows > 40, "contexts are read in windows"
+    np.testing.assert_allclose([one["margin"] for one in lines], margins(parts, said["test"]["logits"]), atol=1e-4)
+    truth = [one["answers"] for one in task.truth["test"].values()]
+    held = ["" if one["margin"] > 0 else one["answer"] for one in lines]
+    assert "" in held
+    scores = squad.answered(truth, held)
+    assert told["scores"]["test"]["f1"] == pytest.approx(scores.f1.mean())
+    assert told["scores"]["test"]["exact"] == pytest.approx(scores.exact.mean())
+
+
+def test_what_is_known_of_nothing_is_null_and_no_infinity(model: str, tmp_path: Path) -> None:
+    """A question without a single piece of context that could be an answer."""
+    task = tuned(model, tmp_path, "answer")
+    blank = written(tmp_path / "blank.jsonl", [{"context": "\u200b", "question": "Which?"}])
+    [one] = predictions(predictor(task.out), blank)
+    assert json.loads(json.dumps(one, allow_nan=False)) == one
+    if not one["answer"]:
+        assert (one["start"], one["margin"]) == (-1, None)
+
+
+def test_files_in_other_encodings_and_cells_are_read(model: str, tmp_path: Path) -> None:
+    made = rows("classify", 40, 0)
+    lines = ["sentence;label", *(f"{row['text']} – Café “{at}”;{row['label']}" for at, row in enumerate(made))]
+    (tmp_path / "a.csv").write_bytes("\n".join(lines).encode("cp1252"))
+    words = ["finetune", model, "--train", str(tmp_path / "a.csv"), "--column", "text=sentence", "--seeds", "1"]
+    words += ["--epochs", "1", "--no-fresh", "--slice", "label", "--out", str(tmp_path / "out")]
+    said = CliRunner().invoke(cli, words)
+    assert "--delimiter" in str(said.exception)
+    said = CliRunner().invoke(cli, [*words, "--delimiter", ";"])
+    assert "--encoding cp1252" in str(said.exception)
+    plain = ["--delimiter", ";", "--encoding", "cp1252"]
+    CliRunner().invoke(cli, [*words, *plain], catch_exceptions=False)
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert any("Café “" in (one.get("text") or "") for one in result["hardest"]), "texts beside are read alike"
+    asked = ["predict", str(tmp_path / "out"), str(tmp_path / "a.csv")]
+    said = CliRunner().invoke(cli, [*asked, *plain], catch_exceptions=False).output
+    (tmp_path / "b.csv").write_bytes("\n".join(lines).encode())
+    again = CliRunner().invoke(cli, [*asked[:2], str(tmp_path / "b.csv"), *plain[:2]], catch_exceptions=False).output
+    assert said == again.replace("b.csv", "a.csv")
+    assert len(said.strip().split("\n")) == 40
 
 
 def test_the_command_writes_a_line_a_row(model: str, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from tests.test_head_forms import KINDS, TASKS, with_head
 from tests.theirs import transformers
 from tundish.operators.model import heads, hub_heads
 from tundish.operators.model.head_forms import Form
+from tundish.operators.model.quantized import quantized
 from tundish.stages.export_tuned import exported_tuned
+from tundish.stages.hub import weights_of
 from tundish.stages.predict import predictions, predictor
 from tundish.stages.tuned import doubts, load_tuned, pooling_in
 
@@ -101,6 +103,37 @@ def test_what_is_written_and_read_again_has_the_same_bits(tmp_path, kind, head):
     assert all(torch.equal(third[name], first[name]) for name in third)
     configs = [json.loads((tmp_path / each / "config.json").read_text()) for each in ("over", "third")]
     assert configs[0]["architectures"] == configs[1]["architectures"]
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "gpt", "t5"])
+def test_a_fine_tuned_folder_gives_its_trunk_to_be_tuned_anew(tmp_path, kind):
+    """Ours, and as it is handed over; a head goes, whatever it was for."""
+    head = "sequence" if kind != "t5" else "tokens"
+    model = toys.folder_of(tmp_path / "tuned", kind, head)
+    shape, ours = weights_of(str(tmp_path / "tuned"))
+    trunk = model.encoder.state_dict()
+    assert (shape, ours.keys()) == (model.encoder.shape, trunk.keys())
+    assert all(torch.equal(ours[name], each) for name, each in trunk.items())
+    again = heads.begun(shape, "tokens", 2, seed=1, weights=ours)
+    assert all(torch.equal(each, trunk[name]) for name, each in again.encoder.state_dict().items())
+    if kind == "t5":
+        return
+    exported_tuned(str(tmp_path / "tuned"), str(tmp_path / "over"), card=toys.card)
+    _, theirs = weights_of(str(tmp_path / "over"))
+    assert "embedding.weight" in theirs
+    assert all(torch.equal(each, trunk[name]) for name, each in theirs.items() if not name.startswith("head."))
+
+
+def test_a_model_in_bytes_is_not_tuned_anew(tmp_path):
+    model = toys.folder_of(tmp_path, "bert", "sequence")
+    small = quantized(model)
+    save_file({name: each.contiguous() for name, each in small.state_dict().items()}, tmp_path / "model.safetensors")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"kind": "tuned-int8"}))
+    with pytest.raises(
+        ValueError, match="holds a model in bytes, which is not trained on; give the one it was made of"
+    ):
+        weights_of(str(tmp_path))
 
 
 def test_old_folders_without_a_form_are_what_they_were(tmp_path):
