@@ -10,7 +10,7 @@ JOBS ?= 2
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PIP := $(BIN)/python $(INSTALL)
 
-.PHONY: demo test test-slow check bench docs clean
+.PHONY: demo test test-slow check audit bench docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tundish needs Python 3.11 or newer; say make PYTHON=python3.11")'
@@ -32,6 +32,12 @@ test-slow: $(READY)  ## the checks that take minutes
 
 check: $(READY)  ## style and floors alone
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+audit: $(READY)  ## a bill of materials in build/sbom.json, and known vulnerabilities of what constraints.txt pins
+	$(BIN)/python -m tundish.pipeline.sbom build/sbom.json
+	$(PIP) --editable '.[audit]'
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off $(ARGS) \
+	    || { echo "pip-audit found something, or had no network to ask (it says which above)"; exit 1; }
 
 $(BENCH)/.ready: pyproject.toml constraints.txt $(or $(OWN),benchmarks/requirements.txt)
 	$(PYTHON) -m venv $(BENCH)

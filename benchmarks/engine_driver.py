@@ -27,7 +27,7 @@ from rich.console import Console
 
 from tundish.cluster import store
 from tundish.cluster.local import Local
-from tundish.cluster.map import map_
+from tundish.cluster.map import Passed, map_
 from tundish.cluster.shards import SCHEMA, Dataset, Shard
 from tundish.cluster.target import Target, lost, manifest_of
 from tundish.cluster.verbs import At, Job, Told, unwatched
@@ -64,7 +64,7 @@ class Replayed:
     def each(self, stage: str, work: Any, items: Sequence[Any]) -> Iterator[Any]:
         self.handed = work, items
         for record in self.records:
-            yield [[record.plain()]]
+            yield Passed([[record.plain()]], (0,))
 
 
 @dataclass

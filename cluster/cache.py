@@ -25,8 +25,9 @@ from types import TracebackType
 from tundish.cluster import cache_folder, store
 from tundish.cluster.cache_folder import Folder, Part
 from tundish.cluster.digests import digest_once
-from tundish.cluster.fetch import FULL, Download, Entry, Streams
+from tundish.cluster.fetch import Download, Entry, Streams
 from tundish.cluster.foresight import Foresight, Future, merged, next_fetch, reach
+from tundish.cluster.retry import FULL
 from tundish.cluster.shards import Damaged, Dataset
 
 NEAR, FAR = 0.02, 1.0  # seconds between looks for what other processes did: while someone waits, and else

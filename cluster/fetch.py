@@ -7,7 +7,6 @@ second time, for it may have been damaged on its way. Costs one request a range,
 what was written, from the page cache. Refuses, by name, a file whose size or digest is another than the manifest's.
 """
 
-import errno
 import hashlib
 import os
 import queue
@@ -18,16 +17,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import pyarrow as pa
 import pyarrow.fs as pafs
 
 from tundish.cluster import store
+from tundish.cluster.retry import PAUSES, drawn, passing
 from tundish.cluster.shards import Damaged
 
 RANGE = 8 << 20  # bytes a request: object stores give their full rate a connection from about this size on
-PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between tries
-FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 SHARED = (pafs.S3FileSystem, pafs.GcsFileSystem, pafs.LocalFileSystem)  # one open file serves threads side by side
 
 
@@ -41,20 +37,6 @@ class Entry(NamedTuple):
 
 class Stopped(Exception):
     """Nobody waits for the file any more."""
-
-
-def passing(error: BaseException) -> bool:
-    """Whether another try may go better, by the kind of the error.
-
-    >>> passing(ConnectionResetError()), passing(FileNotFoundError()), passing(ValueError())
-    (True, False, False)
-    """
-    if isinstance(error, OSError):
-        return not isinstance(error, FINAL) and error.errno not in FULL
-    # clients under fsspec have errors of their own kinds; built-in ones are ours, Arrow's mean what was asked
-    return isinstance(error, EOFError) or not (
-        type(error).__module__ == "builtins" or isinstance(error, (pa.ArrowException, Damaged, Stopped))
-    )
 
 
 class Download:
@@ -92,7 +74,7 @@ class Download:
                 with self._lock:
                     self.retries += 1
                     self._shared = None
-            if self._pause(pause):
+            if self._pause(drawn(pause)):
                 raise Stopped
         raise AssertionError("the last try returns or raises")
 

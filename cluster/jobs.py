@@ -3,8 +3,9 @@
 Promises: a job's id begins with the name of its recipe; a head that asks for a token gets the one Ray keeps on this
 machine; what was chosen for the user (token, interpreter, what is uploaded) is said in one line. A head on this
 machine reads the recipe and its files where they lie; one elsewhere is sent the recipe's folder, which becomes the
-job's working directory. Costs about 2 s a submission. Refuses, in one sentence, an address nobody answers at, a
-token that does not fit, a folder too large to send, and a root that would lie in the job's own temporary folder.
+job's working directory, and this tundish as a wheel, which its driver and workers import. Costs about 2 s a
+submission. Refuses, in one sentence, an address nobody answers at, a token that does not fit, a folder too large to
+send, a root that would lie in the job's own temporary folder, and a credential: whoever sees the dashboard would.
 
 A job outlives the submitter, not the head; its root does, so the way back is to submit again.
 Source: Ray 2.60, "Ray Jobs Overview" and "Token authentication".
@@ -19,6 +20,7 @@ import re
 import secrets
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,9 +33,13 @@ from ray.job_submission import JobSubmissionClient
 from ray.util.state import StateApiClient
 from ray.util.state.common import ListApiOptions, StateResource
 
+from tundish.cluster.credentials import HIDDEN, redacted, secret
+from tundish.cluster.wheel import built
+
 LARGEST = 50_000_000  # bytes of a folder sent with a job: Ray keeps it in the head's memory
 SKIPPED = {".git", ".venv", "venv", "__pycache__"}  # what Ray does not send; the other hidden folders neither
-OURS = ("TUNDISH_WIRE", "TUNDISH_MIN_FREE", "TUNDISH_TRACE", "TUNDISH_RAY_LOGS")  # a job gets them from this shell
+# what a job gets from this shell: names, never secrets
+OURS = ("TUNDISH_WIRE", "TUNDISH_MIN_FREE", "TUNDISH_TRACE", "TUNDISH_RAY_LOGS", "TUNDISH_STORAGE")
 LOUDER = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray would follow them instead of the address it was given
 PATIENCE = 10.0  # seconds to wait for a stopped job to end, and for a new head to know its address
 TALKATIVE = (
@@ -58,13 +64,16 @@ def submit(
     env: Mapping[str, str] | None = None,
     name: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    wheel: bool = False,
     note: Note = aloud,
 ) -> str:
     """Start a command on the cluster whose dashboard is at `address`; returns the job's id, `<name>-<6 hex digits>`.
 
     A string is a line of shell, left as it is. Words are quoted, and a first word `python` becomes this interpreter
-    when the head runs here; elsewhere it stays `python`, which is the one on the PATH of `ray start`.
+    when the head runs here; elsewhere it stays `python`, which is the one on the PATH of `ray start`. `wheel`: driver
+    and workers import this tundish, sent along, and not the one that is installed there.
     """
+    _harmless(entrypoint, env or {}, metadata or {})
     client = _client(address, note)
     if not isinstance(entrypoint, str):
         entrypoint = shlex.join(_with_interpreter(entrypoint, client, note))
@@ -72,7 +81,11 @@ def submit(
     if working_dir is not None:
         runtime |= {"working_dir": working_dir, "excludes": _sendable(Path(working_dir))}
     job = f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name or 'tundish')}-{secrets.token_hex(3)}"
-    with _asking(address):
+    with tempfile.TemporaryDirectory(prefix="tundish-") as folder, _asking(address):
+        if wheel:
+            made = built(Path(folder))
+            runtime["py_modules"] = [str(made.path)]
+            note(f"this tundish goes with the job: {made.path.name}, SHA-256 of its files {made.digest}")
         return client.submit_job(
             entrypoint=entrypoint, submission_id=job, runtime_env=runtime, metadata=dict(metadata or {})
         )
@@ -89,12 +102,15 @@ def submit_recipe(
     wire: Sequence[str] = (),
     trainers: int | str = 1,
     ship: bool | None = None,
+    wheel: bool | None = None,
     note: Note = aloud,
 ) -> str:
     """Start `tundish run RECIPE` as a job that joins its cluster; returns the job's id, `tundish-<recipe>-<6 hex>`.
 
-    `recipe` and `root` are paths or URIs. `ship`: send the recipe's folder along; unsaid, when the head is elsewhere.
+    `recipe` and `root` are paths or URIs. `ship`: send the recipe's folder along; `wheel`: and this tundish, as a
+    wheel; unsaid, both when the head is elsewhere.
     """
+    _harmless([recipe, root, *sets, *wire], {}, {})
     ship = not _here(_client(address, _silent)) if ship is None else ship
     root = _lasting(root, ship)
     lies, folder = recipe, None
@@ -116,6 +132,7 @@ def submit_recipe(
         env={k: os.environ[k] for k in OURS if k in os.environ},
         name=f"tundish-{Path(lies).stem}",
         metadata={"recipe": recipe, "root": root},
+        wheel=ship if wheel is None else wheel,
         note=note,
     )
 
@@ -211,6 +228,7 @@ def _unsaid(names: Sequence[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def _asking(address: str, client: JobSubmissionClient | None = None, job: str | None = None) -> Iterator[None]:
     """Ray's answers as sentences. What the user cannot mend goes up unchanged."""
+    address = redacted(address)
     try:
         yield
     except AuthenticationError as error:
@@ -227,7 +245,7 @@ def _asking(address: str, client: JobSubmissionClient | None = None, job: str | 
             raise
         raise ValueError(f"the cluster at {address} knows no job {job!r}{_nearest(client, job)}") from None
     except OSError as error:  # requests' errors are OSErrors too
-        reason = re.sub(r"\s+", " ", str(error)).rstrip(".")
+        reason = redacted(re.sub(r"\s+", " ", str(error)).rstrip("."))
         raise ValueError(
             f"no Ray dashboard answers at {address} ({reason}); start a head with `ray start --head`, or check the port"
         ) from None
@@ -260,11 +278,24 @@ def _with_interpreter(words: Sequence[str], client: JobSubmissionClient, note: N
     if _here(client):
         note(f"the job runs with {sys.executable}")
         return [sys.executable, *words[1:]]
-    note("the job runs with the `python` on the PATH of the head's `ray start`; tundish has to be installed there")
+    note("the job runs with the `python` on the PATH of the head's `ray start`; what tundish needs has to be there")
     return list(words)
 
 
-# -- what a job can reach
+# -- what a job can reach, and what it must not show
+
+
+def _harmless(entrypoint: Sequence[str] | str, env: Mapping[str, str], metadata: Mapping[str, str]) -> None:
+    """Refuse what would show a credential: a job's command, variables and metadata stand in the dashboard."""
+    shown = [(word, redacted(word)) for word in ([entrypoint] if isinstance(entrypoint, str) else entrypoint)]
+    shown += [(text, redacted(text)) for text in metadata.values()]
+    shown += [(f"{k}={v}", f"{k}={HIDDEN if secret(k) else redacted(v)}") for k, v in env.items()]
+    for text, told in shown:
+        if told != text:
+            raise ValueError(
+                f"{told!r} carries a credential (where the *** are), and the dashboard shows a job's command and "
+                "variables to all; set it on the machines of the cluster, by their environment, a profile or a role"
+            )
 
 
 def _lasting(root: str, elsewhere: bool) -> str:

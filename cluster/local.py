@@ -28,7 +28,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from tundish.cluster.verbs import PATIENCE, Keeper, Status, Watch, quiet, unwatched
+from tundish.cluster.verbs import PATIENCE, Keeper, Status, Watch, quiet, stepped, unwatched
 from tundish.cluster.wish import Stopped, signals
 
 POLL = 0.05  # seconds between looks at the keepers
@@ -88,7 +88,7 @@ class Local:
         stop (SIGTERM, Ctrl-C) is handed on to them; they end with this process, however that ends."""
 
         def tell(row: dict[str, Any]) -> None:
-            self.watch(stage, int(row.get("step", 0)), int(row.get("steps", 0)), None)
+            stepped(self.watch, stage, row)
 
         kept, self._kept = self._kept, None
         if kept:

@@ -1,24 +1,36 @@
 """map: every job over every shard of a source, in one pass, each shard committed as it is done."""
 
+import contextlib
+import resource
+import sys
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 
 from tundish.cluster import store
 from tundish.cluster.shards import Dataset, Shard, digest_of
 from tundish.cluster.target import standing
-from tundish.cluster.verbs import BATCH, At, Cluster, Job, Source, Told
+from tundish.cluster.verbs import BATCH, At, Cluster, Job, Made, Source, Told, wants_gpu
 
-MOST = 8192  # tasks of one map: each costs a driver some 10 ms
+DRAGS, SLOW = 10.0, 1.5  # seconds at least, and medians of a task, that one runs on before a copy of it is begun
+MOST = 100_000  # tasks of one map: each costs a driver about a millisecond
 
 
 def tasks_of(shards: int) -> int:
     """How many tasks the shards of a map are dealt to where a task costs more than handing over an item: neighbours
     go together, and a task that is done again skips those of its shards that were committed."""
     return min(shards, MOST)
+
+
+def dealt(count: int) -> Iterator[range]:
+    """Numbers of items, neighbours together, a group a task."""
+    tasks = tasks_of(count)
+    for number in range(tasks):
+        yield range(number * count // tasks, (number + 1) * count // tasks)
 
 
 def origin_of(source: Source) -> str:
@@ -28,6 +40,16 @@ def origin_of(source: Source) -> str:
 
 Apart = tuple[Dataset | None, ...]  # the source, and what each job reads, where that can be taken apart by shards
 Item = tuple[int, str, Apart]  # number and name of a shard, and all that has to be known to read it
+
+
+class Passed(NamedTuple):
+    """What a worker answers for an item: shards of each job as plain values, and what it took."""
+
+    shards: list[list[dict[str, Any]]]
+    made: tuple[int, ...] = ()  # numbers of the jobs that ran; the others' shards were committed before
+    read: int = 0  # rows of the source
+    seconds: float = 0.0
+    memory: int = 0  # bytes the process has held at most
 
 
 @dataclass(frozen=True)
@@ -52,10 +74,16 @@ class _Work:
     """What a worker does with every item: picklable, sent to it once. What is said of a shard comes with its item: a
     worker that knew of all would hold a kilobyte a shard, which at ten million of them is more than it has."""
 
+    twice: ClassVar[bool] = True  # shards are committed whole, from the same inputs with the same bytes
+
     jobs: tuple[Job, ...]
     source: Source | None  # none where each item brings its own
 
-    def __call__(self, item: Item) -> list[list[dict[str, Any]]]:
+    @property
+    def gpu(self) -> bool:
+        return any(wants_gpu(job.fn) for job in self.jobs)
+
+    def __call__(self, item: Item) -> Passed:
         index, name, (own, *reads) = item
         source = own or self.source
         assert source is not None
@@ -78,11 +106,13 @@ class _Pass:
     jobs: tuple[Job, ...]
     source: Source
 
-    def __call__(self, index: int, name: str) -> list[list[dict[str, Any]]]:
+    def __call__(self, index: int, name: str) -> Passed:
+        began, read = time.monotonic(), 0
         found = self.committed(name)
         if open_jobs := [j for j, shards in enumerate(found) if shards is None]:
-            self._run(index, name, open_jobs, found)
-        return [[shard.plain() for shard in shards or ()] for shards in found]
+            read = self._run(index, name, open_jobs, found)
+        plain = [[shard.plain() for shard in shards or ()] for shards in found]
+        return Passed(plain, tuple(open_jobs), read, time.monotonic() - began, most_memory())
 
     def committed(self, name: str) -> list[tuple[Shard, ...] | None]:
         """The shards of each job that are there already; None for a job that has to run."""
@@ -105,9 +135,9 @@ class _Pass:
             }
         return inputs
 
-    def _run(self, index: int, name: str, open_jobs: Sequence[int], found: list[tuple[Shard, ...] | None]) -> None:
-        """Do the jobs that are open, and put their shards among those found. A commit is not looked up again: that
-        is three requests a shard where the store is asked over a network."""
+    def _run(self, index: int, name: str, open_jobs: Sequence[int], found: list[tuple[Shard, ...] | None]) -> int:
+        """Do the jobs that are open, and put their shards among those found; the rows that were read. A commit is not
+        looked up again: that is three requests a shard where the store is asked over a network."""
         needed = set(open_jobs)
         for j in reversed(range(len(self.jobs))):
             needed |= set(self.jobs[j].after) if j in needed else set()
@@ -122,6 +152,7 @@ class _Pass:
                 inputs = self._inputs(self.jobs[j], name, found)
                 assert inputs is not None
                 found[j] = tuple(w.finish(inputs, tallies[j]) for w in writers[j])
+            return row
         except BaseException as error:
             for writer in (w for each in writers.values() for w in each):
                 writer.abandon(error)
@@ -143,6 +174,14 @@ class _Pass:
                 writer.write(table)
 
 
+def most_memory() -> int:
+    """Bytes of memory that this process has held at most since it began."""
+    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as told:
+        return 1024 * int(next(line for line in told if line.startswith("VmHWM:")).split()[1])
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux it counts what was there before exec
+    return int(held if sys.platform == "darwin" else held * 1024)
+
+
 def alongside(table: pa.Table, other: pa.Table) -> pa.Table:
     """The columns of `other` that `table` lacks, added to it."""
     for column in other.column_names:
@@ -157,7 +196,8 @@ def map_(
     """Run every job over every shard of the source, in one pass, and seal what they wrote.
 
     Shards committed from the same inputs are kept. The datasets come back job by job, out by out; the first out of
-    a job is sealed last, so its manifest means that all of the job is there.
+    a job is sealed last, so its manifest means that all of the job is there. `stage`: who watches is told the jobs by
+    its words between ` + `, where those are as many.
     """
     origins = [origin or origin_of(job.reads or source) for job in jobs]
     found = [tuple(standing(out, o) for out in job.outs) for job, o in zip(jobs, origins, strict=True)]
@@ -172,11 +212,11 @@ def map_(
     gathered: list[list[list[Shard]]] = [[[] for _ in job.outs] for job in jobs]
     cluster.watch(stage, 0, len(items), None)
     for done, result in enumerate(cluster.each(stage, work, items), 1):
-        for j, shards in enumerate(result):
+        for j, shards in enumerate(result.shards):
             for o, plain in enumerate(shards):
                 gathered[j][o].append(Shard.of(plain))
-        last = gathered[0][0][-1]
-        cluster.watch(stage, done, len(items), Told(last.name, last.rows, last.counts))
+        latest = [[each[-1] for each in outs] for outs in gathered]
+        cluster.watch(stage, done, len(items), _told(stage, result, latest, getattr(cluster, "workers", 0)))
     sealed = []
     for job, outs, its_origin in zip(jobs, gathered, origins, strict=True):
         datasets = [
@@ -185,3 +225,16 @@ def map_(
         ]
         sealed.append(tuple(reversed(datasets)))
     return sealed
+
+
+def _told(stage: str, passed: Passed, latest: Sequence[Sequence[Shard]], workers: int) -> Told:
+    """What who watches is told of a shard, whose outs are `latest`, job by job."""
+    words = stage.split(" + ")
+    names = words if len(words) == len(latest) else [stage] * len(latest)
+    made = tuple(
+        Made(names[j], latest[j][0].rows, sum(each.size for each in latest[j]), latest[j][0].counts)
+        for j in passed.made
+    )
+    first = latest[0][0]
+    cost = {"read": passed.read, "seconds": passed.seconds, "memory": passed.memory}
+    return Told(first.name, first.rows, first.counts, made=made, workers=workers, kept=not made, **cost)

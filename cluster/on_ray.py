@@ -1,15 +1,13 @@
-"""The verbs on Ray. One row of Ray Data is one shard descriptor; no payload passes the driver or the object store.
+"""The verbs on Ray. A task is given the name of a shard; no payload passes the driver or the object store.
 
-Promises: the bytes of `cluster/local`; worker and node loss are Ray's to repair, driver loss is repaired by commits.
-The data set and the operator carry the stage's name, so the dashboard's Data page shows the stages. Costs about
-10 ms of driver time a shard and 3 s a stage. Refuses a cluster too small for its gang, in one sentence.
+Promises: the bytes of `cluster/local`; worker and node loss are Ray's to repair, driver loss is repaired by commits;
+tasks that drag are run twice (cluster/ray_tasks). Tasks carry the stage's name, so the dashboard's page of the job
+shows the stages. Refuses a cluster too small for its gang, in one sentence.
 """
 
 import contextlib
-import functools
 import logging
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,50 +15,16 @@ from typing import Any
 
 import ray
 
-from tundish.cluster.map import tasks_of
+from tundish.cluster.map import DRAGS
 from tundish.cluster.ray_gang import run_gang
+from tundish.cluster.ray_metrics import observed
+from tundish.cluster.ray_tasks import Copies, each
 from tundish.cluster.verbs import Keeper, Restart, Status, Watch, quiet, unwatched
 from tundish.cluster.wire import answers
 
 POLL = 0.5  # seconds between looks at the keepers
 TOKEN = os.path.join(os.path.expanduser("~"), ".ray", "auth_token")
 WORKER_ENV = {"OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1", "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
-
-
-def carried(stage: str, work: Callable[[Any], Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The function Ray Data calls with descriptors; it answers with tiny records and bears the stage's name."""
-    packed = ray.cloudpickle.dumps(work)
-
-    def call(batch: dict[str, Any]) -> dict[str, Any]:
-        import pyarrow as pa
-
-        pa.set_cpu_count(1)  # parallelism is the number of workers; nested pools only fight over the cores
-        return {"told": [_one(packed, pickle.loads(item)) for item in batch["item"]]}
-
-    call.__name__ = call.__qualname__ = stage.replace(" ", "")
-    return call
-
-
-@functools.lru_cache(maxsize=4)
-def _unpacked(packed: bytes) -> Callable[[Any], Any]:
-    """The work of a stage, read once a process and not once a shard: it names every shard of its source."""
-    work: Callable[[Any], Any] = pickle.loads(packed)
-    return work
-
-
-def _one(packed: bytes, item: Any) -> bytes:
-    try:
-        return pickle.dumps((None, _unpacked(packed)(item)))
-    except ValueError as error:  # the user's to mend; Ray would wrap it into pages of traceback
-        return pickle.dumps((error, None))
-
-
-def first_own(trace: str) -> str:
-    """The first exception a worker's traceback names: Ray wraps it into others."""
-    named = [
-        line for line in trace.splitlines() if line and not line[0].isspace() and ": " in line and "ray::" not in line
-    ]
-    return named[0] if named else ""
 
 
 def _without_largest_node() -> float:
@@ -81,6 +45,9 @@ class OnRay:
     temporary: str | None = None  # Ray's own folder, when it is started here
     dashboard_url: str | None = None
     note: str = ""  # what a visitor of the dashboard has to know
+    patience: float = DRAGS  # seconds at least that a task may drag before a second copy of it is begun
+    gpu_share: float | None = None  # of a GPU for a task that wants one: asked for even where none is there yet
+    copies: Copies = field(default_factory=Copies)  # second copies so far
 
     def __enter__(self) -> "OnRay":
         quiet_logs = {"logging_level": "ERROR", "log_to_driver": os.environ.get("TUNDISH_RAY_LOGS") == "1"}
@@ -100,13 +67,10 @@ class OnRay:
         self.dashboard_url = context.dashboard_url or None
         if os.environ.get("RAY_AUTH_MODE") != "disabled" and os.path.exists(TOKEN):
             self.note = f" (it asks for the token in {TOKEN})"
+        self.watch = observed(self.watch)
         self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self.nodes = sum(node["Alive"] for node in ray.nodes())
-        ctx = ray.data.DataContext.get_current()
-        ctx.enable_progress_bars = False
-        ctx.print_on_execution_start = False
-        for noisy in ("ray.data", "ray.train"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
         return self
 
     def _join(self, runtime: dict[str, Any], quiet_logs: dict[str, Any]) -> Any:
@@ -128,21 +92,7 @@ class OnRay:
 
     def each(self, stage: str, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
         """`work(item)` for every item, in whatever order they end. Idle workers are used again from stage to stage."""
-        if not items:
-            return
-        rows = [{"item": pickle.dumps(item)} for item in items]
-        dataset = ray.data.from_items(rows, override_num_blocks=tasks_of(len(rows)))
-        mapped = dataset.map_batches(carried(stage, work), batch_size=1, num_cpus=1)
-        mapped.set_name(stage.replace(" ", "_"))
-        try:
-            for row in mapped.iter_rows():
-                error, told = pickle.loads(row["told"])
-                if error is not None:
-                    raise error
-                yield told
-        except ray.exceptions.RayTaskError as error:
-            last = str(error.cause or error).strip().splitlines()[-1]
-            raise RuntimeError(f"{stage} failed in a worker: {first_own(str(error)) or last}") from error
+        yield from each(stage, work, items, patience=self.patience, copies=self.copies, gpu_share=self.gpu_share)
 
     def attend(
         self, stage: str, make: Callable[[int], Keeper], *, parts: int, stop: Callable[[list[Status]], bool]

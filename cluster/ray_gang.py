@@ -25,7 +25,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tundish.cluster.ray_board import Board, Controlled, Heeding, loop
-from tundish.cluster.verbs import PATIENCE, Tell, Watch
+from tundish.cluster.verbs import PATIENCE, Tell, Watch, stepped
 from tundish.cluster.wish import Stopped, signals
 
 LOG = logging.getLogger("tundish.gang")
@@ -162,7 +162,7 @@ def _fitted(stage: str, trainer: Any, board: Any, watch: Watch, asked: list[int]
         with contextlib.suppress(Exception):  # a board that is gone has nothing more to say
             row, waiting = ray.get(board.seen.remote(), timeout=2)
             if row:
-                watch(stage, int(row.get("step", 0)), int(row.get("steps", 0)), None)
+                stepped(watch, stage, row)
         wish, act, say = answered(wish, len(asked), waiting, time.monotonic())
         if say:
             LOG.warning("%s: %s", stage, say)

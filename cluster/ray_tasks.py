@@ -33,6 +33,7 @@ AHEAD = 1000  # tasks handed out beyond two for each CPU: a cluster that grows b
 LOOK = 1.0  # seconds between looks at what drags
 SHARE = 0.25  # of a GPU for a task: what a small model leaves idle between two batches others take
 FEW = 3  # tasks that must have ended before there is a median to go by
+LABEL = "tundish/work"  # of machines, "cpu" or "gpu": what they are for
 KILLED = 10.0  # seconds to wait for tasks that were cancelled: they may write
 
 Answer = tuple[str, float, list[bytes]]  # node, seconds, and for each item (error, what the work told), pickled
@@ -86,10 +87,9 @@ def each(
     gpu_share: float | None = None,
 ) -> Iterator[Any]:
     """`work(item)` for every item, in whatever order they end. `gpu_share`: of a GPU, for each task of work that wants
-    one; None for `SHARE` where the cluster has GPUs, and none where it has not; 0 for none at all."""
+    one; None for `SHARE` where the cluster has GPUs or may get some, and none elsewhere; 0 for none at all."""
     run = _Run(stage, work, items, patience, copies)
-    if wants_gpu(work) and (share := _shared(gpu_share)):
-        run.asked["num_gpus"] = share
+    run.asked |= _machines(wants_gpu(work), gpu_share)
     try:
         while run.hand_out():
             for answer in run.answers():
@@ -104,10 +104,26 @@ def each(
         run.end()
 
 
-def _shared(gpu_share: float | None) -> float:
+def _machines(gpu: bool, gpu_share: float | None) -> dict[str, Any]:
+    """What of machines a task asks for. On clusters whose machines say what they are for (cluster/files), what needs no
+    GPU leaves those that have one to others."""
     if gpu_share is None:
-        return SHARE if ray.cluster_resources().get("GPU", 0) else 0.0
-    return gpu_share
+        gpu_share = SHARE if any("GPU" in node["Resources"] for node in _machines_there()) or _may_come("GPU") else 0.0
+    if gpu and gpu_share:
+        return {"num_gpus": gpu_share}
+    if any(node.get("Labels", {}).get(LABEL) == "cpu" for node in _machines_there()):
+        return {"label_selector": {LABEL: "cpu"}}
+    return {}
+
+
+def _machines_there() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _may_come(resource: str) -> bool:
+    """Whether an autoscaler may bring machines with it: a group of them may be empty until somebody asks."""
+    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    return most.get(resource, 0) > 0
 
 
 def _taken(told: bytes) -> Any:

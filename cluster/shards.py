@@ -14,6 +14,7 @@ for its digest and its rows.
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,9 +23,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tundish.cluster import store
+from tundish.cluster import retry, store
 
 SCHEMA = 1
+NAME = re.compile(
+    r"[^/\\\0.][^/\\\0]{0,199}(/[^/\\\0.][^/\\\0]{0,199}){0,3}"
+)  # of a shard: files made of it bear it, too
 KNOWN = 4096  # files that a process remembers to have checked
 
 
@@ -58,6 +62,9 @@ class Shard:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "Shard":
+        """Raises ValueError for a name that would lead out of the folder of what is made from it."""
+        if not NAME.fullmatch(plain["name"]):
+            raise ValueError(f"{plain['name'][:80]!r} is no name of a shard")
         return cls(**{**plain, "columns": tuple(plain["columns"])})
 
 
@@ -240,9 +247,12 @@ def load(uri: str, shard: Shard, columns: tuple[str, ...] | None = None) -> pa.T
     """The table in a shard's file, after its digest was checked. Arrow files on local disks are memory-mapped."""
     if path := store.local(uri):
         check(uri, shard)
-        source = pa.OSFile(str(path)) if uri.endswith(".parquet") else pa.memory_map(str(path))
-    else:
-        source = _fetched(uri, shard)
+        return _table(pa.OSFile(str(path)) if uri.endswith(".parquet") else pa.memory_map(str(path)), uri, columns)
+    with store.telling(uri):
+        return retry.patiently(lambda: _table(_fetched(uri, shard), uri, columns))
+
+
+def _table(source: pa.NativeFile, uri: str, columns: tuple[str, ...] | None) -> pa.Table:
     if uri.endswith(".parquet"):
         reader = pq.ParquetFile(source)
         wanted = None if columns is None else [c for c in reader.schema_arrow.names if c in columns]
@@ -256,12 +266,11 @@ def _fetched(uri: str, shard: Shard) -> pa.NativeFile:
     by block for its digest, and again for its rows, it took a request a MiB."""
     filesystem, path = store.resolve(uri)
     try:
-        with store.telling(uri):
-            stream = filesystem.open_input_file(path)
-            size = stream.size()
-            if (uri, shard.digest, size, 0) in _known:
-                return stream
-            body = stream.read_buffer()
+        stream = filesystem.open_input_file(path)
+        size = stream.size()
+        if (uri, shard.digest, size, 0) in _known:
+            return stream
+        body = stream.read_buffer()
     except FileNotFoundError:
         raise Damaged(f"{uri} is named in a manifest and is not there; restore it, or run again") from None
     _checked(uri, shard.digest, size, 0, lambda: hashlib.sha256(body).hexdigest())

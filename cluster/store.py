@@ -1,10 +1,11 @@
 """Where bytes lie: a path or any `pyarrow.fs` URI, written whole or not at all.
 
 Promises: `written` publishes a file only after its last byte is on disk (local: attempt name, fsync, rename;
-elsewhere: one put of a spooled file), and says its size and SHA-256. Costs one extra read of what was written.
-Refuses, in one sentence with the URI and the reason, a URI no installed filesystem understands and a place that
-cannot be read or written; and to write when the disk is nearly full (`TUNDISH_MIN_FREE`, a share such as `10%` or a
-size such as `500MB`; default 10%).
+elsewhere: one put of a spooled file), and says its size and SHA-256. What fails elsewhere and may pass is tried again
+(`retry`); a disk is asked once. Costs one extra read of what was written.
+Refuses, in one sentence with the URI and the reason, a URI no installed filesystem understands, one that carries a
+credential, and a place that cannot be read or written; and to write when the disk is nearly full (`TUNDISH_MIN_FREE`,
+a share such as `10%` or a size such as `500MB`; default 10%).
 """
 
 import contextlib
@@ -19,17 +20,19 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from tundish.cluster import credentials, retry, schemes
+
 CHUNK = 1 << 20
 WIDE = 1 << 24  # bytes read at once where each read is a request
-FLAT = ("s3", "gcs")  # stores without folders: one made for each file would be a handful of requests, all to one key
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -41,11 +44,12 @@ def telling(uri: str, deed: str = "read") -> Iterator[None]:
         raise
     except Exception as error:
         # Clients under fsspec have errors of their own kinds; built-in ones but OSError are ours, or a mistake here.
-        if type(error).__module__ == "builtins" and not isinstance(error, OSError):
+        room = type(error).__module__.partition(".")[0]
+        if room in ("builtins", "tundish") and not isinstance(error, (OSError, retry.Replaced)):
             raise
+        reason = credentials.redacted(_reason(error))
         raise ValueError(
-            f"cannot {deed} the URI {uri!r} ({_reason(error)}); check the address, the way to it, and that you may "
-            f"{deed} it"
+            f"cannot {deed} the URI {uri!r} ({reason}); check the address, the way to it, and that you may {deed} it"
         ) from error
 
 
@@ -60,40 +64,32 @@ def _reason(error: Exception) -> str:
     return said[:300] or type(error).__name__
 
 
-@functools.lru_cache(maxsize=64)
-def _filesystem(base: str) -> tuple[pafs.FileSystem, str]:
-    """The filesystem of a URI and the path inside it; pyarrow's own first, fsspec for the schemes it lacks."""
-    with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):
-        return pafs.FileSystem.from_uri(_at_once(base))
-    try:
-        import fsspec
-
-        inner, path = fsspec.core.url_to_fs(base)
-        return pafs.PyFileSystem(pafs.FSSpecHandler(inner)), path
-    except (ValueError, ImportError, OSError) as error:
-        raise ValueError(
-            f"cannot read the URI {base!r} ({error}); use a path or a URI such as s3://bucket/folder"
-        ) from error
+_filesystem = functools.lru_cache(maxsize=64)(schemes.opened)  # a client for each bucket: it holds its connections
 
 
-def _at_once(base: str) -> str:
-    """Let S3 take a small file in one request, where it would be three: of a run's files most are commits."""
-    if not base.startswith("s3://") or "allow_delayed_open" in base:
-        return base
-    return f"{base}{'&' if '?' in base else '?'}allow_delayed_open=true"
-
-
-def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
-    """Filesystem and path of a URI or a plain path.
+def resolve(uri: str, *, parts: bool = False) -> tuple[pafs.FileSystem, str]:
+    """Filesystem and path of a URI or a plain path; `parts`: to write what does not go in one request.
 
     >>> resolve("/srv/corpus/../corpus/a")[1]
     '/srv/corpus/a'
     """
     if "://" not in uri:
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+    credentials.refuse(uri)
     scheme, _, rest = uri.partition("://")
+    base, path = schemes.parted(f"{scheme}://{posixpath.normpath(rest)}")
     with telling(uri):
-        return _filesystem(f"{scheme}://{posixpath.normpath(rest)}")
+        access = schemes.access_of(f"{base}/{path}", os.environ.get("TUNDISH_STORAGE", ""))
+        filesystem, prefix = _filesystem(base, access, parts)
+    return filesystem, schemes.path_in(prefix, path)
+
+
+def asked(uri: str, deed: Callable[[pafs.FileSystem, str], T]) -> T:
+    """What `deed` gets of the place a URI names; tried again, where it lies elsewhere, while what fails may pass."""
+    filesystem, path = resolve(uri)
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        return deed(filesystem, path)
+    return retry.patiently(lambda: deed(filesystem, path))
 
 
 def local(uri: str) -> Path | None:
@@ -113,9 +109,8 @@ def join(uri: str, *names: str) -> str:
 
 def info(uri: str) -> pafs.FileInfo:
     """Kind, size and time of what lies there; of the kind NotFound when nothing does."""
-    filesystem, path = resolve(uri)
     with telling(uri):
-        return filesystem.get_file_info(path)
+        return asked(uri, lambda filesystem, path: filesystem.get_file_info(path))
 
 
 def exists(uri: str) -> bool:
@@ -130,18 +125,23 @@ def size(uri: str) -> int | None:
 
 def listing(uri: str) -> list[str]:
     """Names directly under a folder, sorted; an absent folder is empty."""
-    filesystem, path = resolve(uri)
-    with telling(uri):
-        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    return sorted(each.base_name for each in infos)
+    return sorted(each.base_name for each in _within(uri))
 
 
 def sizes(uri: str) -> dict[str, int]:
     """Bytes of every file directly under a folder, by name, from one listing; an absent folder is empty."""
-    filesystem, path = resolve(uri)
+    return {each.base_name: each.size for each in _within(uri) if each.is_file}
+
+
+def _within(uri: str, below: str | None = None, recursive: bool = False) -> list[pafs.FileInfo]:
+    """What lies in a folder, or in another one of the same store."""
+
+    def listed(filesystem: pafs.FileSystem, path: str) -> list[pafs.FileInfo]:
+        folder = pafs.FileSelector(path if below is None else below, allow_not_found=True, recursive=recursive)
+        return list(filesystem.get_file_info(folder))
+
     with telling(uri):
-        infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    return {each.base_name: each.size for each in infos if each.is_file}
+        return asked(uri, listed)
 
 
 def matching(pattern: str) -> list[str]:
@@ -155,14 +155,13 @@ def _matching(pattern: str) -> list[str]:
         found = [folder] if folder.is_file() else sorted(folder.rglob("*")) if folder.is_dir() else []
         paths = [str(p) for p in found] or sorted(glob.glob(str(folder), recursive=True))
         return [p for p in paths if os.path.isfile(p)]
-    filesystem, path = resolve(pattern)
-    scheme = pattern.partition("://")[0]
-    if not re.search(r"[*?\[]", path) and filesystem.get_file_info(path).is_file:
+    _, path = resolve(pattern)
+    if not re.search(r"[*?\[]", path) and info(pattern).is_file:
         return [pattern]
     fixed = re.split(r"[*?\[]", path)[0].rsplit("/", 1)[0]
-    infos = filesystem.get_file_info(pafs.FileSelector(fixed, recursive=True, allow_not_found=True))
+    infos = _within(pattern, fixed, recursive=True)
     rule = re.compile(glob_rule(path) if re.search(r"[*?\[]", path) else re.escape(path.rstrip("/")) + "/.*")
-    return sorted(f"{scheme}://{i.path.lstrip('/')}" for i in infos if i.is_file and rule.fullmatch(i.path))
+    return sorted(schemes.uri_of(pattern, i.path) for i in infos if i.is_file and rule.fullmatch(i.path))
 
 
 def glob_rule(pattern: str) -> str:
@@ -173,11 +172,13 @@ def glob_rule(pattern: str) -> str:
 
 
 def opened(uri: str) -> Any:
-    """A seekable stream of a file's bytes."""
+    """A seekable stream of a file's bytes; one that lies elsewhere is opened anew and read on when it breaks off."""
     filesystem, path = resolve(uri)
     try:
         with telling(uri):
-            return filesystem.open_input_file(path)
+            if isinstance(filesystem, pafs.LocalFileSystem):
+                return filesystem.open_input_file(path)
+            return pa.PythonFile(retry.Steady(lambda: filesystem.open_input_file(path)), mode="r")
     except FileNotFoundError as error:
         raise ValueError(f"there is no file {uri!r}; check the path") from error
 
@@ -189,13 +190,17 @@ def read(uri: str) -> bytes:
 
 def read_json(uri: str) -> Any | None:
     """The JSON value in a file; None when there is no file."""
-    filesystem, path = resolve(uri)
     try:
-        with telling(uri), filesystem.open_input_file(path) as stream:
-            body = stream.read()
+        with telling(uri):
+            body = asked(uri, _whole)
     except FileNotFoundError:
         return None
     return json.loads(body)
+
+
+def _whole(filesystem: pafs.FileSystem, path: str) -> bytes:
+    with filesystem.open_input_file(path) as stream:
+        return bytes(stream.read())
 
 
 def digest(uri: str) -> str:
@@ -210,12 +215,16 @@ def digest(uri: str) -> str:
 
 def remove(uri: str) -> None:
     """Delete a file or a folder with all it holds; what is not there stays so."""
-    filesystem, path = resolve(uri)
-    kind = filesystem.get_file_info(path).type
-    if kind == pafs.FileType.Directory:
-        filesystem.delete_dir(path)
-    elif kind == pafs.FileType.File:
-        filesystem.delete_file(path)
+
+    def removed(filesystem: pafs.FileSystem, path: str) -> None:
+        kind = filesystem.get_file_info(path).type
+        if kind == pafs.FileType.Directory:
+            filesystem.delete_dir(path)
+        elif kind == pafs.FileType.File:
+            filesystem.delete_file(path)
+
+    with telling(uri, "remove"):
+        asked(uri, removed)
 
 
 def move(uri: str, to: str) -> None:
@@ -225,9 +234,10 @@ def move(uri: str, to: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         _renamed(local(uri), target)
         return
-    (filesystem, path), (_, place) = resolve(uri), resolve(to)
-    filesystem.copy_file(path, place)
-    filesystem.delete_file(path)
+    _, place = resolve(to)
+    with telling(to, "write"):
+        asked(uri, lambda filesystem, path: filesystem.copy_file(path, place))
+    remove(uri)
 
 
 def least_free(total: int, wish: str | None = None) -> int:
@@ -290,12 +300,8 @@ def written(uri: str) -> Iterator[tuple[BinaryIO, Written]]:
 def _publish(attempt: Path, target: Path | None, uri: str) -> None:
     if target is not None:
         return _renamed(attempt, target)
-    filesystem, path = resolve(uri)
-    if filesystem.type_name not in FLAT:
-        filesystem.create_dir(posixpath.dirname(path), recursive=True)
-    # by its name alone a file would be compressed on the way, archives a second time
-    with open(attempt, "rb") as stream, filesystem.open_output_stream(path, compression=None) as sink:
-        shutil.copyfileobj(stream, sink, CHUNK)
+    filesystem, path = resolve(uri, parts=attempt.stat().st_size > schemes.ONE)
+    retry.patiently(lambda: schemes.put(attempt, filesystem, path))
 
 
 def _renamed(path: Path | None, target: Path) -> None:

@@ -63,13 +63,30 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Made:
+    """What one stage of a pass wrote of a shard: rows and counters of its dataset, bytes of all its files."""
+
+    stage: str
+    rows: int
+    size: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Told:
     """What a worker says when an item is done: tiny, whatever the shard weighs."""
 
     name: str
-    rows: int
+    rows: int  # that were written
     counts: Mapping[str, int]
     note: str = ""  # for whoever looks on
+    made: tuple[Made, ...] = ()  # stage by stage, where one pass serves several
+    read: int = 0  # rows of the source; 0 where nothing was read because all was committed before
+    seconds: float = 0.0  # of a worker; 0 where that is not known
+    memory: int = 0  # bytes a worker has held at most since it began
+    workers: int = 0  # at work, where that is known
+    kept: bool = False  # committed before: nobody worked for it now
+    line: Mapping[str, Any] = field(default_factory=dict)  # of a training's log
 
 
 Watch = Callable[[str, int, int, Told | None], None]  # (stage, done, total, what was just done)
@@ -77,6 +94,11 @@ Watch = Callable[[str, int, int, Told | None], None]  # (stage, done, total, wha
 
 def unwatched(stage: str, done: int, total: int, told: Told | None) -> None:
     """Nobody looks on."""
+
+
+def stepped(watch: Watch, stage: str, row: Mapping[str, Any]) -> None:
+    """Hand on what a gang tells of a step."""
+    watch(stage, int(row.get("step", 0)), int(row.get("steps", 0)), Told(stage, 0, {}, line=row))
 
 
 class Restart(RuntimeError):
@@ -127,6 +149,17 @@ class Cluster(Protocol):
     ) -> list[Any]: ...
     def gang(self, stage: str, fn: Callable[[int, int, Tell], None], *, size: int, least: int = 0) -> None:
         """`least`: with how many workers it goes on where no more are to be had; 0 for `size` and no other number."""
+
+
+def may_run_twice(work: Callable[[Any], Any]) -> bool:
+    """Whether a piece of work says (`twice`) that two workers may do it at once: both write the same bytes under the
+    same names, each file whole or not at all, and neither minds the other."""
+    return bool(getattr(work, "twice", False))
+
+
+def wants_gpu(work: Callable[[Any], Any]) -> bool:
+    """Whether a piece of work says (`gpu`) that it is done better on a GPU; it is done without one, too."""
+    return bool(getattr(work, "gpu", False))
 
 
 def quiet(now: Sequence[Status], before: Sequence[Status] | None) -> bool:

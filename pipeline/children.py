@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tundish.cluster import store
+from tundish.cluster.credentials import redacted
 from tundish.pipeline.lease import Lease, alive
 
 GRACE = 60.0  # seconds to end in, once told to
@@ -81,12 +82,12 @@ def _lived(log: str, work: Callable[..., None], given: tuple[Any, ...]) -> None:
     except ValueError as error:
         _end(str(error), 2)
     except Exception as error:
-        traceback.print_exc()
+        print(redacted(traceback.format_exc()), file=sys.stderr)
         _end(f"{type(error).__name__}: {(str(error).strip() or 'no more is known').splitlines()[0]}", 1)
 
 
 def _end(sentence: str, code: int) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    print(redacted(sentence), file=sys.stderr, flush=True)
     sys.exit(code)
 
 

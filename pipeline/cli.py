@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from tundish.cluster.credentials import redacted
 from tundish.pipeline.cli_compress import compress_command
 from tundish.pipeline.cli_contaminated import contaminated_command
 from tundish.pipeline.cli_evaluate import evaluate_command
@@ -15,11 +16,13 @@ from tundish.pipeline.cli_export_corpus import export_of
 from tundish.pipeline.cli_finetune import finetune_command
 from tundish.pipeline.cli_follow import follow_command
 from tundish.pipeline.cli_language import train_language_command
-from tundish.pipeline.cli_looks import page_command, replay_command, report_command, why_command
+from tundish.pipeline.cli_looks import drift_command, page_command, replay_command, report_command, why_command
 from tundish.pipeline.cli_options import ERR, OUT, Trainers, cluster_of, loaded, settings_of, spelled, with_recipe
+from tundish.pipeline.cli_plan import plan_command
 from tundish.pipeline.cli_predict import predict_command
 from tundish.pipeline.cli_stream import stream_command
 from tundish.pipeline.cli_vocabulary import vocabulary_command
+from tundish.pipeline.cli_watch import dashboard_command, told_to
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,10 +42,11 @@ def cli() -> None:
     "--trainers", type=Trainers(), default="1", show_default=True,
     help="Workers that train together; 2-8 on Ray: as many of them as there is room for, while it lasts.",
 )  # fmt: skip
+@click.option("--metrics", metavar="FILE.prom", help="Keep metrics there too, for node_exporter.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 def run_command(
     recipe: str, root: str, sets: tuple[str, ...], sample: int | None, wire: tuple[str, ...], until: str | None,
-    on: str, workers: int | None, trainers: tuple[int, int], as_json: bool,
+    on: str, workers: int | None, trainers: tuple[int, int], metrics: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run a recipe: what is current is kept, what was interrupted goes on."""
     from tundish.pipeline import spoken
@@ -53,7 +57,11 @@ def run_command(
 
     goal, settings = loaded(recipe, sets, sample), settings_of(wire, trainers)
     try:
-        with Progressed(ERR, quiet=as_json) as shown, cluster_of(on, workers, shown.watch) as bring:
+        with (
+            Progressed(ERR, quiet=as_json) as shown,
+            told_to(metrics, shown.watch) as watch,
+            cluster_of(on, workers, watch) as bring,
+        ):
             outcome = run(goal, bring, root, settings=settings, until=until, say=shown.say)
     except ValueError:  # refused, maybe for what was lost: by which rule, then
         spoken.decided(OUT, root, {stage.address for stage in goal.walk()}, {} if as_json else None)
@@ -65,37 +73,6 @@ def run_command(
         spoken.quarantined(OUT, root)
         spoken.trained(OUT, {address: outcome.datasets[address] for address in outcome.seconds})
     spoken.decided(OUT, root, outcome.datasets, value if as_json else None)
-
-
-@cli.command("plan")
-@with_recipe
-@click.option("--json", "as_json", is_flag=True)
-@click.option("--probe", is_flag=True, help="Also run a few steps of each training: its speed, hours and memory.")
-@click.option("--trainers", type=Trainers(), default="1", show_default=True, help="As `run` shall have them.")
-def plan_command(
-    recipe: str, root: str, sets: tuple[str, ...], sample: int | None, wire: tuple[str, ...], as_json: bool,
-    probe: bool, trainers: tuple[int, int],
-) -> None:  # fmt: skip
-    """Which stages would run, which are kept, and the changed field that is the reason."""
-    from tundish.pipeline import forecast, spoken
-    from tundish.pipeline.plan import plan
-
-    goal = loaded(recipe, sets, sample)
-    steps = plan(goal, root, settings_of(wire, trainers))
-    if as_json:
-        rows = [{"address": s.stage.address, "current": s.current, "because": s.because} for s in steps]
-        for row, step in zip(rows, steps, strict=True):
-            row |= {"forecast": told.plain()} if probe and (told := forecast.of_step(step, steps)) else {}
-        click.echo(json.dumps(rows, indent=1))
-        return
-    for step in steps:
-        state = "[dim]kept[/]" if step.current else "[cyan]run [/]"
-        OUT.print(f"{state} {step.stage.address:<24} [dim]{step.because}[/]", highlight=False)
-        spoken.notes(OUT, step.stage)
-        spoken.refusal_of(OUT, step)
-        for line in forecast.lines_of(step, steps) if probe else ():
-            OUT.print(f"     {line}", highlight=False, soft_wrap=True)
-    spoken.uncovered_of(OUT, goal)
 
 
 @cli.command("stage")
@@ -120,7 +97,7 @@ def stage_command(name: str, files: tuple[str, ...], sets: tuple[str, ...], rows
     OUT.print(sample.printed(name, table))
 
 
-LOOKS = (report_command, why_command, page_command, replay_command)
+LOOKS = (plan_command, report_command, drift_command, why_command, page_command, replay_command)
 MODELS = (finetune_command, compress_command, predict_command, evaluate_command, contaminated_command)
 for command in (
     *LOOKS,
@@ -130,19 +107,25 @@ for command in (
     vocabulary_command,
     stream_command,
     follow_command,
+    dashboard_command,
 ):
     cli.add_command(command)
 
 
 @cli.command("verify")
 @click.argument("root")
-def verify_command(root: str) -> None:
+@click.option("--key", default="", metavar="PUB", help="Also every manifest against its signature by this key (PEM).")
+@click.option("--sign", is_flag=True, help="Sign what was found whole with the key in TUNDISH_SIGNING_KEY.")
+def verify_command(root: str, key: str, sign: bool) -> None:
     """Every shard against its manifest."""
-    from tundish.pipeline.verify import verify
+    from tundish.pipeline import verify as verifying
 
-    if wrong := verify(root):
+    count = verifying.sign(root) if sign else 0
+    if (key or not sign) and (wrong := verifying.verify(root, key)):
         raise ValueError("; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""))
-    click.echo("every shard matches its manifest")
+    click.echo("every shard matches its manifest" + (", every manifest its signature" if key else ""))
+    if sign:
+        click.echo(f"{count} manifests are signed")
 
 
 @cli.command("forget")
@@ -180,17 +163,21 @@ def prune_command(root: str, keep: int, dry: bool) -> None:
 @click.option("--until", help="Stop after the stages of this name.")
 @click.option("--trainers", type=Trainers(), default="1", show_default=True)
 @click.option("--follow", is_flag=True, help="Print the job's log until it ends.")
+@click.option(
+    "--wheel/--no-wheel", default=None, help="Send this tundish along (default: when the head is another machine)."
+)
 def submit_command(
     recipe: str, root: str, sets: tuple[str, ...], sample: int | None, wire: tuple[str, ...], address: str,
-    until: str | None, trainers: tuple[int, int], follow: bool,
+    until: str | None, trainers: tuple[int, int], follow: bool, wheel: bool | None,
 ) -> None:  # fmt: skip
     """Hand a recipe to a Ray cluster as a job."""
     from tundish.cluster import jobs
 
     loaded(recipe, sets, sample)  # a recipe with a mistake is refused here, not on the cluster
     job = jobs.submit_recipe(
-        recipe, address=address, root=root, sets=sets, until=until, sample=sample, wire=wire, trainers=spelled(trainers)
-    )
+        recipe, address=address, root=root, sets=sets, until=until, sample=sample, wire=wire,
+        trainers=spelled(trainers), wheel=wheel,
+    )  # fmt: skip
     click.echo(job)
     if follow:
         for line in jobs.logs(address, job, follow=True):
@@ -246,6 +233,7 @@ def call(words: list[str]) -> None:
     except (click.exceptions.Abort, KeyboardInterrupt) as stop:  # a training says where it lies
         _end(str(stop.__cause__ or stop) or "stopped; run the same command again to go on from here", 130)
     except click.ClickException as error:
+        error.message = redacted(error.message)
         error.show()
         sys.exit(2)
     except ValueError as error:
@@ -256,8 +244,10 @@ def call(words: list[str]) -> None:
 
 def _end(sentence: str, code: int) -> None:
     if os.environ.get("TUNDISH_TRACE") == "1":
-        ERR.print_exception()
-    ERR.print(f"tundish: {sentence}", highlight=False, markup=False, soft_wrap=True)
+        with ERR.capture() as trace:
+            ERR.print_exception()
+        ERR.file.write(redacted(trace.get()))
+    ERR.print(f"tundish: {redacted(sentence)}", highlight=False, markup=False, soft_wrap=True)
     sys.exit(code)
 
 

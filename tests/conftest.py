@@ -13,7 +13,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-RAY = {"test_crawl_nodes", "test_jobs", "test_model_pretrain", "test_ray_cluster", "test_resume"}  # start a Ray each
+# each starts a Ray
+RAY = {"test_crawl_nodes", "test_jobs", "test_model_pretrain", "test_ray_cluster", "test_resume", "test_wheel"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

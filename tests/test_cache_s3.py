@@ -204,11 +204,11 @@ def test_what_fails_for_a_while_is_tried_again(fault: str, proxy: Proxy, tmp_pat
 def test_what_fails_longer_than_the_client_has_patience_is_tried_again(proxy: Proxy, tmp_path: Path) -> None:
     """The client that pyarrow brings repeats a request by itself, for some seconds."""
     files = put(1)
-    proxy.faults = ["503"] * 40
+    proxy.faults = ["503"] * 10
     with Cache(tmp_path / "near", 10 * SIZE, files, streams=1) as cache:
         read(cache, files)
         assert cache.told.retries >= 1
-    assert [told for _, told in proxy.gets].count("503") == 40
+    assert [told for _, told in proxy.gets].count("503") == 10
 
 
 def test_faults_at_random(proxy: Proxy, tmp_path: Path) -> None:

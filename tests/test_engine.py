@@ -18,7 +18,7 @@ from tests.test_local_cluster import lengths, mapped, numbered
 from tundish.cluster import shards as shards_module
 from tundish.cluster import store
 from tundish.cluster.local import AHEAD, Local
-from tundish.cluster.map import map_, tasks_of
+from tundish.cluster.map import dealt, map_, tasks_of
 from tundish.cluster.shards import Damaged, Dataset, Shard
 from tundish.cluster.target import FEW, Target, lost, manifest_of
 from tundish.cluster.verbs import At, Job, Watch, unwatched
@@ -141,7 +141,43 @@ def test_what_is_known_of_one_shard_reads_as_the_whole_does(tmp_path: Path) -> N
 
 
 def test_few_tasks_of_many_shards() -> None:
-    assert [tasks_of(count) for count in (1, 8192, 8193, 10**7)] == [1, 8192, 8192, 8192]
+    assert [tasks_of(count) for count in (0, 1, 10**5, 10**5 + 1, 10**7)] == [0, 1, 10**5, 10**5, 10**5]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 10**5, 10**5 + 1, 123_457])
+def test_every_shard_is_in_one_task_and_tasks_are_alike(count: int) -> None:
+    groups = list(dealt(count))
+    assert [number for group in groups for number in group] == list(range(count))
+    assert len(groups) == tasks_of(count)
+    assert len({len(group) for group in groups}) <= 2
+    assert all(len(group) > 0 for group in groups)
+
+
+def test_shards_stand_by_their_numbers(tmp_path: Path) -> None:
+    """Also past what five digits hold: who knows a document's number knows its shard."""
+    one, *_ = small(tmp_path, 1).shards
+    names = [f"part-{number:05d}" for number in (3, 99_999, 100_000, 100_001, 999_999, 1_000_000)]
+    names += ["piece-00001", "model"]
+    target = Target(str(tmp_path / "sealed-0123456789"), "k")
+    sealed = target.seal([replace(one, name=name) for name in reversed(sorted(names))])
+    assert sealed.names == ("model", *names[:-1])
+
+
+def test_the_first_of_two_writers_of_a_shard_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that ends later finds the commit, and leaves the file alone: who reads it may hold its digest."""
+    target, inputs = Target(str(tmp_path / "read-0123456789"), "k"), {"a": "1"}
+    quick, slow, other = (target.writer("part-00000") for _ in range(3))
+    quick.write(numbered(range(3)))
+    slow.write(numbered(range(4)))
+    other.write(numbered(range(5)))
+    made = quick.finish(inputs, {})
+    file = tmp_path / "read-0123456789" / made.file
+    before = file.stat()
+    monkeypatch.setattr("tundish.cluster.target.LONG", 0.0)
+    assert slow.finish(inputs, {}) == made
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert other.finish({"a": "2"}, {}).rows == 5  # of other inputs: a commit that stands is not its own
+    assert [path.name for path in file.parent.iterdir() if path.is_file()] == [made.file]
 
 
 # -- what lies there

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import sample_archive
+from tests import sample_archive, test_slurm
 from tundish.cluster import jobs, store
 from tundish.cluster.local import Local
 from tundish.cluster.shards import Dataset, opened
@@ -90,6 +90,7 @@ def head() -> Iterator[Head]:
     token.write_text("5" * 64)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"  # Ray installs wheels by the pip there
     process = started(folder, environment, port)
     try:
         yield answering(Head(f"http://127.0.0.1:{port}", token), process, folder)
@@ -216,6 +217,16 @@ def test_a_wrong_token_and_none_are_one_sentence(head: Head, monkeypatch: pytest
     (tmp_path / "none").write_text("6" * 64)
     with pytest.raises(ValueError, match=r"^the cluster at .* refuses the token; take the one of its head"):
         jobs.status(head.address)
+
+
+@pytest.mark.slow
+def test_slurms_script_counts_machines_by_rays_own_command(knowing: Head, tmp_path: Path) -> None:
+    """`all_there` of cluster/files/slurm.sh, asked by the real `ray list`; only Slurm's own `srun` is a stand-in."""
+    rays = f'rm "$HERE/bin/ray"; PATH="$HERE/bin:{Path(sys.executable).parent}:$PATH"'
+    port = f"port() {{ echo {knowing.address.rpartition(':')[2]}; }}"
+    asks = f"{rays}; {port}; HEAD=n1; all_there 1 && echo one; all_there 2 || echo no"
+    told = test_slurm.called(tmp_path, asks, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(knowing.token))
+    assert told.split() == ["one", "no"]
 
 
 @pytest.mark.slow

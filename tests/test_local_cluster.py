@@ -376,11 +376,33 @@ def test_a_damaged_piece_stops_the_exchange(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         met(Local(), str(tmp_path), fn=killed)
     piece = tmp_path / "sums" / "pieces" / "piece-00004.arrow"
-    body = bytearray(piece.read_bytes())
-    body[len(body) // 2] ^= 1
-    piece.write_bytes(body)
-    with pytest.raises(Damaged, match=r"piece-00004\.arrow does not match"):
+    whole, parts, found = piece.read_bytes(), pieces_of(piece), 0
+    for at in np.linspace(0, len(whole) - 1, 40).astype(int):
+        piece.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises((Damaged, KeyboardInterrupt)) as caught:  # of the first part's rows nothing may be touched
+            met(Local(), str(tmp_path), fn=killed)
+        damaged = caught.type is Damaged
+        assert not damaged or "piece-00004.arrow does not match its digest" in str(caught.value)
+        found += damaged
+    assert found > 3
+    piece.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    with pytest.raises(Damaged, match=r"piece-00004\.arrow does not match its digest: its end is gone"):
         met(Local(), str(tmp_path))
+    for p, part in enumerate(filter(None, parts)):  # no key goes to the last
+        flipped = bytearray(whole)
+        flipped[whole.index(part) + 8] ^= 1
+        piece.write_bytes(flipped)
+        with pytest.raises(Damaged, match=rf"piece-00004\.arrow does not match its digest in part {p};"):
+            met(Local(), str(tmp_path))
+    piece.write_bytes(whole)
+    assert met(Local(), str(tmp_path)).digest == met(Local(), str(tmp_path / "whole")).digest
+
+
+def pieces_of(path: Path) -> list[bytes]:
+    """The numbers of the rows of each part, as they lie in the file."""
+    with pa.ipc.open_file(str(path)) as reader:
+        batches = [reader.get_batch(p) for p in range(reader.num_record_batches)]
+    return [batch.column("number").to_numpy().tobytes() for batch in batches]
 
 
 def test_datasets_lie_beside_each_other_only_with_the_same_rows(tmp_path: Path) -> None:
@@ -544,7 +566,7 @@ def test_a_gang_is_one_here_or_several_processes(tmp_path: Path) -> None:
     heard: list[Any] = []
     one = Local(watch=lambda *said: heard.append(said))
     one.gang("Alone", partial(meeting, str(tmp_path)), size=1)
-    assert heard == [("Alone", 1, 2, None)]
+    assert [(*said[:3], said[3].line) for said in heard] == [("Alone", 1, 2, {"step": 1, "steps": 2})]
     Local().gang("Two", partial(meeting, str(tmp_path)), size=2)
     assert {p.name for p in tmp_path.iterdir()} == {"0-of-1", "0-of-2", "1-of-2"}
 

@@ -4,6 +4,7 @@ Ray has a folder of its own here, and nothing calls `ray stop`: that ends every 
 of tests/test_local_cluster.py.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -12,10 +13,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import ray
 
@@ -33,6 +36,7 @@ from tests.test_local_cluster import (
     meeting,
     met,
     never,
+    once,
     refused,
     sums,
     written,
@@ -40,6 +44,7 @@ from tests.test_local_cluster import (
 from tundish.cluster.local import Local
 from tundish.cluster.on_ray import OnRay
 from tundish.cluster.shards import opened
+from tundish.cluster.verbs import At, Fn
 
 TOP = Path(__file__).resolve().parents[1]
 
@@ -104,6 +109,63 @@ def test_a_killed_worker_is_replaced(here: dict[str, str], cluster: OnRay, tmp_p
     fn = Killed(sums, "part-00001", str(tmp_path / "died again"))
     assert met(cluster, str(tmp_path / "out"), fn=fn).digest == here["sums"]
     assert (tmp_path / "died again").exists()
+
+
+class Stopped:
+    """A function whose process stands still once, for good, in the middle of a shard: a node that hangs."""
+
+    def __init__(self, fn: Fn, shard: str, marker: str) -> None:
+        self.fn, self.shard, self.marker = fn, shard, marker
+
+    def __call__(self, batch: pa.Table, at: At) -> Any:
+        if at.shard == self.shard and once(self.marker):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return self.fn(batch, at)
+
+
+def test_what_drags_is_done_again_elsewhere(here: dict[str, str], cluster: OnRay, tmp_path: Path) -> None:
+    before = replace(cluster.copies)
+    cluster.patience, patient = 1.0, cluster.patience
+    try:
+        fn = Stopped(lengths, "part-00004", str(tmp_path / "stood"))
+        assert by_name(mapped(cluster, str(tmp_path / "out"), first=fn)) == only("lengths even odd", here)
+    finally:
+        cluster.patience = patient
+    assert (tmp_path / "stood").exists()
+    assert cluster.copies.begun > before.begun
+    assert cluster.copies.won - before.won == 1
+    assert not [path for path in tmp_path.glob("**/*.attempt") if path.parent.name == "out"]
+
+
+class Sleeping:
+    """Work that writes what nobody else may write meanwhile, and drags."""
+
+    def __call__(self, item: int) -> int:
+        time.sleep(6.0 * (item == 5))
+        return item
+
+
+def test_work_that_must_be_done_by_one_alone_is(cluster: OnRay) -> None:
+    before = replace(cluster.copies)
+    cluster.patience, patient = 0.5, cluster.patience
+    try:
+        assert sorted(cluster.each("Sleeping", Sleeping(), range(8))) == list(range(8))
+    finally:
+        cluster.patience = patient
+    assert cluster.copies == before
+
+
+def fatal(item: int) -> int:
+    if item == 3:
+        os._exit(1)
+    return item
+
+
+@pytest.mark.slow  # nine workers are lost one after another
+def test_work_that_kills_every_worker_is_given_up(cluster: OnRay) -> None:
+    with pytest.raises(RuntimeError, match=r"^Fatal lost its worker 9 times: "):
+        list(cluster.each("Fatal", fatal, range(6)))
+    assert sorted(cluster.each("Sound", abs, range(6))) == list(range(6))
 
 
 def drive(address: str, folder: str, seconds: str) -> None:
@@ -179,7 +241,7 @@ def test_a_gang_starts_together_and_tells(cluster: OnRay, tmp_path: Path) -> Non
     finally:
         cluster.watch = unwatched
     assert {p.name for p in tmp_path.iterdir()} == {"0-of-2", "1-of-2"}
-    assert ("Toy gang", 1, 2, None) in heard
+    assert ("Toy gang", 1, 2, {"step": 1, "steps": 2}) in [(*each[:3], each[3].line) for each in heard]
 
 
 @pytest.mark.slow  # Ray Train starts the gang again before it gives up

@@ -69,4 +69,5 @@ def test_a_pass_wants_one_when_one_of_its_functions_does(nodes: tuple[OnRay, str
 
     plain, model = Job(abs, (Target("a", "k"),)), Job(Where(True), (Target("b", "k"),))  # type: ignore[arg-type]
     assert [wants_gpu(_dealt(jobs, SOURCE)[0]) for jobs in ([plain], [plain, model])] == [False, True]
-    assert wants_gpu(Graded) and wants_gpu(Predicted)  # type: ignore[arg-type]
+    assert wants_gpu(Graded)
+    assert wants_gpu(Predicted)

@@ -1,0 +1,121 @@
+"""What work takes: clock, CPU and memory of every item that a cluster carries, measured where the work is done.
+
+    metered = Metered(cluster)      a cluster like the one it wraps, whose `each` also notes what an item took
+    metered.spent                   a `Spent` an item, in the order in which they ended
+
+Promises: the same calls, items and bytes as without it. CPU is that of the process and of all processes below it, which
+is where Extract and SentencePiece work; the peak is the most memory the process itself held while it had the item,
+libraries included. Costs about 0.2 ms an item, and 100 bytes of memory a shard. Where the system has no /proc (macOS)
+CPU lacks children that are still alive, and the peak is the most since the process began. Refuses nothing.
+"""
+
+import contextlib
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tundish.cluster.verbs import Cluster, may_run_twice, wants_gpu
+
+PROC = Path("/proc")
+TICK = os.sysconf("SC_CLK_TCK")
+RESET = "5"  # written to clear_refs it sets the high-water mark of memory to what is held now (proc(5))
+
+
+class Spent(NamedTuple):
+    """What one item took: its pass and its name ("" where it has none), seconds, bytes."""
+
+    stage: str
+    name: str
+    wall: float
+    cpu: float
+    peak: int
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Work that says with its answer what it took: (answer, name, wall, cpu, peak)."""
+
+    work: Callable[[Any], Any]
+
+    @property
+    def twice(self) -> bool:
+        """Whether an item may be worked at by two at once, as the work says."""
+        return may_run_twice(self.work)
+
+    @property
+    def gpu(self) -> bool:
+        """Whether it is done better on a GPU, as the work says."""
+        return wants_gpu(self.work)
+
+    def __call__(self, item: Any) -> tuple[Any, str, float, float, int]:
+        forget_peak()
+        wall, cpu = time.monotonic(), cpu_seconds()
+        answer = self.work(item)
+        return answer, name_of(item), time.monotonic() - wall, max(0.0, cpu_seconds() - cpu), peak_memory()
+
+
+class Metered:
+    """A cluster that measures. `only`: of a pass with this title, the names of the items that are done at all."""
+
+    def __init__(self, cluster: Cluster, only: Mapping[str, frozenset[str]] | None = None) -> None:
+        self.inner, self.only = cluster, only or {}
+        self.spent: list[Spent] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["inner"], name)  # `watch`, `workers`, `attend`, `gang`: as the cluster has them
+
+    def each(self, stage: str, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+        if stage in self.only:
+            items = [item for item in items if name_of(item) in self.only[stage]]
+        for answer, *told in self.inner.each(stage, Timed(work), items):
+            self.spent.append(Spent(stage, *told))
+            yield answer
+
+
+def name_of(item: Any) -> str:
+    """The shard that an item is about: (number, name, …) of a map, (name, …) of a cut; "" for all else."""
+    first = item[:2] if isinstance(item, tuple) else (item,)
+    return next((word for word in first if isinstance(word, str)), "")
+
+
+def cpu_seconds() -> float:
+    """CPU of this process, of those below it that live, and of those that are gone."""
+    gone = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + gone.ru_utime + gone.ru_stime + sum(map(_below, _children("self")))
+
+
+def _children(process: str) -> list[str]:
+    found: list[str] = []
+    with contextlib.suppress(OSError):  # it ended, or there is no /proc
+        for thread in (PROC / process / "task").iterdir():
+            found += (thread / "children").read_text().split()
+    return found
+
+
+def _below(process: str) -> float:
+    """CPU of a process, of its children that it outlived, and of those that live."""
+    try:
+        fields = (PROC / process / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    own = sum(int(ticks) for ticks in fields[11:15]) / TICK  # utime, stime, cutime, cstime
+    return own + sum(map(_below, _children(process)))
+
+
+def forget_peak() -> None:
+    """From here on the peak is counted anew, where the system can."""
+    with contextlib.suppress(OSError):
+        (PROC / "self/clear_refs").write_text(RESET)
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most since `forget_peak`; else since it began."""
+    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as told:
+        return 1024 * int(next(line for line in told if line.startswith("VmHWM:")).split()[1])
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(held if sys.platform == "darwin" else held * 1024)
