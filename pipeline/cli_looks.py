@@ -1,4 +1,4 @@
-"""Commands that look at a run: report, why, page, replay. Each is added to the group of `cli`."""
+"""Commands that look at runs: report, drift, why, page, replay. Each is added to the group of `cli`."""
 
 import json
 
@@ -10,13 +10,38 @@ OUT = Console(emoji=False)
 
 @click.command("report")
 @click.argument("root")
-@click.option("--out", help="Where to write the page (default: ROOT/report.html).")
-def report_command(root: str, out: str | None) -> None:
+@click.option("--out", help="Where to write the page (default: ROOT/report.html, or ROOT/compared.html).")
+@click.option("--against", metavar="OTHER", help="Another root: what differs from the latest run there.")
+def report_command(root: str, out: str | None, against: str | None) -> None:
     """One self-contained HTML page: of a root its funnel, reasons, samples, curves; of a fine-tuning its scores."""
+    from tundish.pipeline.compared_page import compared_page
     from tundish.pipeline.report import report
     from tundish.pipeline.tuned_page import is_tuned, page
 
+    if against is not None:
+        click.echo(compared_page(root, against, out))
+        return
     click.echo(page(root, out) if is_tuned(root) else report(root, out))
+
+
+@click.command("drift")
+@click.argument("reference", metavar="ROOT_A")
+@click.argument("other", metavar="ROOT_B")
+@click.option("--out", metavar="FILE", help="Also write it there, as JSON.")
+@click.option("--json", "as_json", is_flag=True)
+def drift_command(reference: str, other: str, out: str | None, as_json: bool) -> None:
+    """How far the signals of the latest run under ROOT_B lie from those under ROOT_A."""
+    from tundish.cluster import store
+    from tundish.pipeline.drift import drift, table
+
+    found = drift(reference, other)
+    plain = [one.plain() for one in found]
+    if out:
+        store.write_json(out, plain)
+    if as_json:
+        click.echo(json.dumps(plain, indent=1, ensure_ascii=False))
+        return
+    OUT.print(table(found), highlight=False)
 
 
 @click.command("why")

@@ -53,15 +53,17 @@ def _tuned(folder: str, to: str, *, precision: str, licence: str) -> dict[str, A
     from tundish.stages.export_tuned import exported_tuned, files_in
     from tundish.stages.tuned import temperature_of
 
-    beside = {name: store.read_json(store.join(folder, name)) for name in ("config.json", "result.json", "data.json")}
+    names = ("config.json", "result.json", "data.json", "compute.json")
+    beside = {name: store.read_json(store.join(folder, name)) for name in names}
 
     def card(architecture: str, parameters: int) -> str:
-        config, result, data = beside.values()
+        config, result, data, compute = beside.values()
         if result is None or data is None:
             return f"# {architecture}\n\nNothing is known of how it was trained.\n"
         return card_tuned(
             config, result, data, architecture=architecture, parameters=parameters, temperature=temperature_of(folder),
             name=folder.rstrip("/").rpartition("/")[2], licence=licence, files=files_in(folder, data["parts"]),
+            compute=compute,
         )  # fmt: skip
 
     return exported_tuned(folder, to, card=card, precision=precision)

@@ -38,6 +38,7 @@ class Ran:
     outcome: str
     started: float  # seconds since 1970
     seconds: Mapping[str, float]  # of the run that did the work, which may be an earlier one
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # as `run.spent_on` has them, of that run
 
     @functools.cached_property
     def datasets(self) -> dict[str, Dataset]:
@@ -91,11 +92,12 @@ def ran(root: str, run: str | None = None) -> Ran:
         near = difflib.get_close_matches(name, known, 1, 0.0)[0]
         raise ValueError(f"there is no run {name!r} under {root!r}; did you mean {near!r}?")
     record = _record(root, name)
-    seconds: dict[str, float] = {}
-    for earlier in known[: known.index(name) + 1]:
-        seconds |= {a: s for a, s in _record(root, earlier)["seconds"].items() if s}
+    seconds, costs = dict[str, float](), dict[str, Any]()
+    for earlier in (_record(root, one) for one in known[: known.index(name) + 1]):
+        seconds |= {a: s for a, s in earlier["seconds"].items() if s}
+        costs |= earlier.get("costs", {})
     recipe = _ordered(record["recipe"], record["goal"])
-    return Ran(root, name, record["goal"], recipe, record["outcome"], record["started"], seconds)
+    return Ran(root, name, record["goal"], recipe, record["outcome"], record["started"], seconds, costs)
 
 
 def _record(root: str, name: str) -> dict[str, Any]:

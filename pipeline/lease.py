@@ -1,8 +1,10 @@
 """A lease on a root: one driver at a time, with a fencing number that only grows.
 
 Promises: a driver that lost its lease begins no other stage, and the stage it was at is its last; a dead driver on
-this machine is succeeded at once, one elsewhere after a minute of silence. On object stores without compare-and-swap
-two drivers starting in the same instant may both believe they hold it for one heartbeat; the later number wins.
+this machine is succeeded at once, one elsewhere after a minute of silence. A heartbeat that cannot be written, because
+the disk is full or the store does not answer, is tried again at the next; a lease that cannot be given back ends as a
+dead driver's does. On object stores without compare-and-swap two drivers starting in the same instant may both believe
+they hold it for one heartbeat; the later number wins.
 """
 
 import contextlib
@@ -48,8 +50,9 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
-        if self._mine():
-            store.write_json(self.uri, {**self._claim(), "released": True})
+        with contextlib.suppress(ValueError, OSError):  # what the run itself has to say would be lost behind it
+            if self._mine():
+                store.write_json(self.uri, {**self._claim(), "released": True})
 
     def _claim(self) -> dict[str, Any]:
         place = {"machine": socket.gethostname(), "process": os.getpid()}
@@ -64,8 +67,9 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
-            if self._mine():
-                self._say()
+            with contextlib.suppress(ValueError, OSError):  # a thread that ended here would give the root away
+                if self._mine():
+                    self._say()
 
     def check(self) -> None:
         """Stop a driver whose root was taken over."""

@@ -4,13 +4,14 @@ A stage is current when its dataset is sealed and every input's digest, and ever
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tundish.cluster import store
+from tundish.cluster.credentials import refuse_within
 from tundish.cluster.shards import Dataset, digest_of, opened
 from tundish.cluster.target import lost
-from tundish.stages.stage import Place, Settings, Stage
+from tundish.stages.stage import Place, Settings, Stage, plain
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Step:
 
 def place_of(stage: Stage, root: str, settings: Settings) -> Place:
     """Where a stage writes under a root. Asks what lies outside, so a missing file is refused here."""
+    refuse_credentials(stage)
     outside = stage.outside()
     key = digest_of([stage.fingerprint, outside])
     about = {
@@ -39,6 +41,12 @@ def place_of(stage: Stage, root: str, settings: Settings) -> Place:
         "place": key,
     }
     return Place(store.join(root, stage.address), key, about, settings)
+
+
+def refuse_credentials(stage: Stage) -> None:
+    """Refuse a field that carries one: fingerprints and manifests would hold it."""
+    for field in fields(stage):
+        refuse_within(plain(getattr(stage, field.name)), f"{stage.name}.{field.name}")
 
 
 def plan(goal: Stage, root: str, settings: Settings | None = None) -> list[Step]:
@@ -105,10 +113,10 @@ def _difference(stage: Stage, before: list[dict[str, Any]]) -> str:
         kin = [s for s in recipe.values() if s["stage"] == stage.name]
         if not kin:
             continue
-        nearest = min(kin, key=lambda s: len(_fields(s["fields"], stage.parameters)))
+        nearest = min(kin, key=lambda s: len(fields_of(s["fields"], stage.parameters)))
         if nearest["version"] != stage.version:
             return f"{stage.name} is version {stage.version} now, it was {nearest['version']}"
-        changed = _fields(nearest["fields"], stage.parameters)
+        changed = fields_of(nearest["fields"], stage.parameters)
         own = [c for c in changed if not _is_input(stage, c[0])]
         if own:
             name, was, now = own[0]
@@ -121,11 +129,11 @@ def _is_input(stage: Stage, name: str) -> bool:
     return name.split(".")[0] in stage.inputs or any(name.endswith(f".{n}") for n in stage.inputs)
 
 
-def _fields(was: Any, now: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+def fields_of(was: Any, now: Any, path: str = "") -> list[tuple[str, Any, Any]]:
     """Leaves that differ, by dotted name."""
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         names = list(dict.fromkeys([*was, *now]))
-        return [d for n in names for d in _fields(was.get(n), now.get(n), f"{path}.{n}" if path else n)]
+        return [d for n in names for d in fields_of(was.get(n), now.get(n), f"{path}.{n}" if path else n)]
     return [] if was == now else [(path, was, now)]
 
 

@@ -1,11 +1,15 @@
-"""The report of a run: one self-contained HTML page, without scripts, without a request to anywhere.
+"""The report of a run: one self-contained HTML page that asks nobody for anything.
 
-Promises: the same root gives the same bytes (the only times on the page are the run's own); texts are shown cut to
+Promises: its one script is the search, allowed by its digest, so that no other can run, and without it the page has
+the same words; the same root gives the same bytes (the only times on it are the run's own); texts are shown cut to
 `EXCERPT` characters, escaped, with personal data replaced. Costs one pass over the columns it shows, and holds one
 shard's column at a time, never a corpus. Examples are those whose URL has the smallest keyed hash, so they
 are a fair sample and the same every time. A stage that did not run has no section. Refuses a root without a run.
 """
 
+import base64
+import hashlib
+import itertools
 import math
 from collections import Counter
 from typing import Any
@@ -16,14 +20,17 @@ import pyarrow.compute as pc
 
 from tundish.cluster import store
 from tundish.cluster.shards import Dataset
-from tundish.pipeline import fertility, tuned_page
+from tundish.pipeline import compressed_page, fertility, tuned_page
 from tundish.pipeline import funnel as funnels
 from tundish.pipeline.duplicates_page import duplicates_page, parts_page
 from tundish.pipeline.examples import draw, texts
 from tundish.pipeline.figures import bars, curves, histogram
 from tundish.pipeline.funnel import Line, Ran, counted, lines_of, number, ran, spelt, urls
+from tundish.pipeline.probe_told import Held, busier, held_against, ranged
+from tundish.pipeline.probe_told import spoken as measured
 from tundish.pipeline.rule_page import rule_page
-from tundish.pipeline.templates import template
+from tundish.pipeline.searched import searched
+from tundish.pipeline.templates import template, verbatim
 
 EXAMPLES, HOSTS, LANGUAGES, POINTS = 3, 30, 20, 1000
 CLOSE = 0.1  # margin of two languages that are nearly as likely
@@ -31,8 +38,12 @@ SHARE = np.linspace(0, 1, 41)  # bins of the score
 
 
 def report(root: str, out: str | None = None) -> str:
-    """Write the page of the latest run; returns its URI (`<root>/report.html`, unless `out` says otherwise)."""
+    """Write the page of the latest run, or of a compression; returns its URI (`<root>/report.html`, unless `out` says
+    otherwise)."""
+    if compressed_page.is_compressed(root):
+        return compressed_page.page(root, out)
     told, lines = ran(root), funnels.funnel(root)
+    held = held_against(told)
     sections = {
         "picture": _picture(lines),
         "dropped": _dropped(told),
@@ -46,11 +57,24 @@ def report(root: str, out: str | None = None) -> str:
         "tokens": fertility.page(told, LANGUAGES),
         "training": [_training(told, address) for address in told.of("Pretrain")],
         "tuning": _tuning(told),
+        "held": held,
+        "foretold": _foretold(held),
+        "busier": list(busier(held)),
         "recipe": spelt(told),
+        "found": searched(told),
+        "script": (script := verbatim("search_script.html.j2")),
+        "allowed": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
     uri = out or store.join(root, "report.html")
     store.write(uri, template("report.html.j2").render(told=told, lines=lines, **sections).encode())
     return uri
+
+
+def _foretold(held: list[Held]) -> list[tuple[str, list[tuple[Held, str, str]]]]:
+    """What was said and what it was, stage by stage."""
+    told = [(one, ranged(one.what, one.band), measured(one.what, one.actual)) for one in held]
+    groups = itertools.groupby(told, key=lambda each: each[0].address)
+    return [(some[0][0].stage, some) for some in (list(group) for _, group in groups)]
 
 
 def _picture(lines: list[Line]) -> str:
@@ -205,7 +229,9 @@ def _training(told: Ran, address: str) -> dict[str, Any]:
 def _tuning(told: Ran) -> list[dict[str, Any]]:
     """The sections of each fine-tuning; their ids begin with its address."""
     found = {address: told.datasets[address].about["result"] or {} for address in told.of("Finetune")}
-    return [tuned_page.shown(result, name=address) for address, result in found.items() if "parts" in result]
+    took = {address: store.read_json(store.join(told.datasets[address].uri, "compute.json")) for address in found}
+    each = {address: result for address, result in found.items() if "parts" in result}
+    return [tuned_page.shown(result, {"compute": took[address]}, name=address) for address, result in each.items()]
 
 
 def _outcome(told: dict[str, Any]) -> list[str]:

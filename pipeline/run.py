@@ -5,11 +5,14 @@ run, nor does anything after it; every run leaves a record under `<root>/runs`; 
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tundish.cluster import store
+from tundish.cluster import signing, store
+from tundish.cluster.credentials import redacted
+from tundish.cluster.metered import Metered, Spent
+from tundish.cluster.metrics import named
 from tundish.cluster.shards import Dataset
 from tundish.cluster.verbs import Cluster
 from tundish.pipeline.lease import Lease
@@ -20,11 +23,12 @@ from tundish.stages.stage import Columns, Settings, Stage, together
 
 @dataclass
 class Outcome:
-    """What a run did: the datasets by address, and how long each stage took (0 for those kept)."""
+    """What a run did: the datasets by address, how long each stage took, and what its workers spent (`spent_on`)."""
 
     goal: Stage
     datasets: dict[str, Dataset] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def dataset(self) -> Dataset:
@@ -57,6 +61,7 @@ def run(
     """
     root = store.absolute(root)
     refuse_unfinished(root)
+    signing.check()
     wanted = wanted_of(goal, until)
     outcome = Outcome(wanted[-1])
     steps = [s for s in plan(goal, root, settings) if s.stage.address in _needed(wanted)]
@@ -71,13 +76,15 @@ def run(
     with Lease(root) as lease:
         record = _Record(root, goal, lease.number)
         try:
-            _run(steps, cluster() if callable(cluster) else cluster, outcome, lease, say)
+            brought = cluster() if callable(cluster) else cluster
+            with named(brought.watch, goal.address):
+                _run(steps, brought, outcome, lease, say)
             record.write("done", outcome)
         except KeyboardInterrupt:
             record.write("interrupted", outcome)
             raise
         except BaseException as error:
-            record.write(f"failed: {error}", outcome)
+            record.write(redacted(f"failed: {error}"), outcome)
             raise
     return outcome
 
@@ -97,23 +104,46 @@ def _needed(wanted: Iterable[Stage]) -> set[str]:
 
 
 def _run(steps: list[Step], cluster: Cluster, outcome: Outcome, lease: Lease, say: Say) -> None:
-    waiting = [step for step in steps if not step.current]
+    waiting, metered = [step for step in steps if not step.current], Metered(cluster)
     while waiting:
-        group = _next(waiting, outcome)
-        waiting = [step for step in waiting if step not in group]
+        group = grouped(waiting, outcome)
+        waiting = waiting_behind(waiting, group)
         lease.check()
-        group = [replace(step, place=_told(step, group, outcome)) for step in group]
         started = time.monotonic()
         for step in group:
             say(step, "run", 0.0)
             step.stage.prepare()
-        outcome.datasets |= _together(group, cluster, outcome)
+        outcome.datasets |= carried(group, metered, outcome)
         lease.check()
-        seconds = time.monotonic() - started
+        seconds = (time.monotonic() - started) / len(group)
+        cost = spent_on(metered.spent, len(group), getattr(cluster, "workers", 1))
+        metered.spent.clear()
         for step in group:
-            outcome.seconds[step.stage.address] = seconds / len(group)
-            say(step, "done", seconds / len(group))
+            outcome.seconds[step.stage.address] = seconds
+            outcome.costs |= {step.stage.address: cost} if cost else {}
+            say(step, "done", seconds)
             survivors(step.stage, outcome.datasets[step.stage.address])
+
+
+def spent_on(spent: Sequence[Spent], stages: int, workers: int) -> dict[str, float]:
+    """What each of some stages that ran in one pass took of all workers: seconds of `work` and `cpu`, bytes of memory
+    at most (`peak`), `items`, and the `workers` there were. Empty where no items were carried, as in a crawl."""
+    if not spent:
+        return {}
+    work, cpu = (round(sum(each) / stages, 3) for each in zip(*((s.wall, s.cpu) for s in spent), strict=True))
+    return {"work": work, "cpu": cpu, "peak": max(s.peak for s in spent), "items": len(spent), "workers": workers}
+
+
+def grouped(waiting: list[Step], outcome: Outcome) -> list[Step]:
+    """The first step that can run, with those that share its pass; their places say what they read."""
+    group = _next(waiting, outcome)
+    return [replace(step, place=_told(step, group, outcome)) for step in group]
+
+
+def waiting_behind(waiting: list[Step], group: list[Step]) -> list[Step]:
+    """Those that are left."""
+    taken = {step.stage.address for step in group}
+    return [step for step in waiting if step.stage.address not in taken]
 
 
 def _next(waiting: list[Step], outcome: Outcome) -> list[Step]:
@@ -139,7 +169,8 @@ def _told(step: Step, group: list[Step], outcome: Outcome) -> Any:
     return replace(step.place, about={**step.place.about, "inputs": digests})
 
 
-def _together(group: list[Step], cluster: Cluster, outcome: Outcome) -> dict[str, Dataset]:
+def carried(group: list[Step], cluster: Cluster, outcome: Outcome) -> dict[str, Dataset]:
+    """The datasets of one group, by address."""
     if len(group) == 1:
         (step,) = group
         inputs = {name: outcome.datasets[source.address] for name, source in step.stage.inputs.items()}
@@ -201,6 +232,7 @@ class _Record:
             "outcome": state,
             "started": self.started,
             "seconds": {k: round(v, 3) for k, v in outcome.seconds.items()},
+            "costs": outcome.costs,
             "digests": {k: d.digest for k, d in outcome.datasets.items()},
         }
         store.write_json(self.uri, value)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import jinja2
+import markupsafe
 
 from tundish.pipeline import funnel as funnels
 
@@ -28,6 +29,11 @@ def template(name: str) -> jinja2.Template:
     environment.filters["spoken"] = spoken
     environment.globals |= {"reasons": funnels.reasons}
     return environment.get_template(name)
+
+
+def verbatim(name: str) -> markupsafe.Markup:
+    """A file of this folder as it is, markup and all."""
+    return markupsafe.Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
 
 def spoken(name: str) -> str:

@@ -1,20 +1,28 @@
 """verify: every sealed dataset under a root, those inside stages too, against the digests of its manifest.
 
-Promises: every file that a manifest names is read whole and hashed; nothing is written. Costs one reading of the root.
-Says a sentence for each file that is gone or changed. Refuses a root that holds no sealed dataset.
+Promises: every file that a manifest names is read whole and hashed, and with a public key every manifest's signature is
+checked; nothing is written but, where it was asked for, signatures of what was found whole. Costs one reading of the
+root. Says a sentence for each file that is gone or changed. Refuses a root that holds no sealed dataset.
 """
 
+import os
 from collections.abc import Iterator
 
-from tundish.cluster import shards, store
+from tundish.cluster import shards, signing, store
 from tundish.stages.forget_swap import asked
 
 
-def verify(root: str) -> list[str]:
-    """One sentence for each file that is not what its manifest says; none when all is well."""
+def verify(root: str, key: str = "") -> list[str]:
+    """One sentence for each file that is not what its manifest says; none when all is well.
+
+    `key`: the PEM file of an Ed25519 key (RFC 8032); then also one for each manifest that it did not sign.
+    """
+    public = signing.public_of(key) if key else b""
     wrong, found = [], 0
     for uri in sealed(root):
         found += 1
+        if public and (told := signing.wrong(uri, store.read(store.join(uri, "manifest.json")), public)):
+            wrong.append(told)
         try:
             dataset = shards.opened(uri)
             wrong += shards.verify(dataset) if dataset else []
@@ -27,6 +35,21 @@ def verify(root: str) -> list[str]:
             f"there is no sealed dataset under {root!r}; check the path, or run a recipe with --root {root}"
         )
     return wrong
+
+
+def sign(root: str) -> int:
+    """Sign every manifest under a root, after all was found whole; how many. Raises ValueError where it was not."""
+    if not (key := os.environ.get(signing.VARIABLE)):
+        raise ValueError(f"there is nothing to sign with; set {signing.VARIABLE} to the path of a key: {signing.MADE}")
+    if wrong := verify(root):
+        raise ValueError(f"{wrong[0]}; nothing was signed, for a signature would say that it is whole")
+    public, count = signing.public_of(key), 0
+    for uri in sealed(root):
+        manifest = store.read(store.join(uri, "manifest.json"))
+        if signing.wrong(uri, manifest, public):
+            signing.sign(uri, manifest)
+        count += 1
+    return count
 
 
 def sealed(root: str) -> Iterator[str]:

@@ -164,7 +164,7 @@ def _corpus(past: Ran, address: str, document: Found) -> Iterator[Event]:
 def _tokenized(past: Ran, address: str, own: bytes, origin: str | None) -> Iterator[Event]:
     """Its row of tokens, found by the hash that placed it, and the training that read it."""
     for held, dataset in ((False, past.datasets[address]), (True, past.inside(address, "holdout"))):
-        place = _placed(dataset, own, origin) if dataset else None
+        place = placed(dataset, own, origin) if dataset else None
         if dataset is None or place is None:
             continue
         row = row_at(dataset, *place, "tokens", "bytes")
@@ -193,7 +193,7 @@ def _mixed(past: Ran, shards: str, tokens: Dataset, name: str) -> list[str]:
     return [shard.name for shard in mix.shards if shard.digest == held.digest] if mix else []
 
 
-def _placed(dataset: Dataset, own: bytes, origin: str | None) -> tuple[str, int] | None:
+def placed(dataset: Dataset, own: bytes, origin: str | None) -> tuple[str, int] | None:
     """Shard and row of an id: the shard is computed from its origin and hash, the row found by binary search."""
     if (parts := dataset.about["origins"].get(origin)) is None:
         return None

@@ -24,6 +24,7 @@ ALL = "all"
 OWN = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "README.md")  # about the texts
 SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev")}
 SPLITS |= {"test": ("test", "testing", "eval", "evaluation")}
+OF_FOLDER = re.compile(r"(?!\.{1,2}$)[^/\\\0]+")  # a name that leads to no other folder
 
 
 def files_of(folder: str, subset: str | None, split: str | None) -> list[str] | None:
@@ -63,7 +64,7 @@ def _saved(folder: str) -> list[str]:
     """The Arrow files that a saved data set lists."""
     held = _json(store.join(folder, "state.json")).get("_data_files")
     names = [one.get("filename") for one in held if isinstance(one, Mapping)] if isinstance(held, list) else []
-    if not names or not all(isinstance(n, str) and n == posixpath.basename(n) for n in names):
+    if not names or not all(isinstance(n, str) and OF_FOLDER.fullmatch(n) for n in names):
         raise ValueError(
             f"{folder}/state.json lists no files of its folder; save the data set again, or name its files"
         )

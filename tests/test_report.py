@@ -1,5 +1,7 @@
 """The funnel and the report: what a run did, in a table and on one page."""
 
+import base64
+import hashlib
 import html
 import io
 import json
@@ -187,13 +189,19 @@ def test_no_run_and_an_unknown_run_are_refused(root: str, tmp_path: Path) -> Non
 def test_the_page_is_whole_and_fetches_nothing(page: str) -> None:
     found = Page(page)
     assert found.open == []
-    assert found.fetched == []
+    assert found.fetched == ["script"], "the search, and nothing from elsewhere"
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; ")
+    assert f"script-src 'sha256-{digest}';" in policy, "no other script may run"
+    assert page.index("Content-Security-Policy") < page.index("<style")
     assert len(found.ids) == len({*found.ids}), "ids are unique, across figures too"
     assert found.links <= {*found.ids}
-    assert not re.search(r"url\((?!#)|@import|<script", page)
+    assert not re.search(r"url\((?!#)|@import|<script(?!>)|innerHTML|eval\(|fetch\(", page)
     assert found.headings == [
         "Funnel", "What was dropped, and why", "Rules", "Languages", "Quality", "Duplicates", "Hosts", "Crawl",
-        "Tokens", "Training", "Fine-tuning", "Recipe", "Addresses and digests",
+        "Tokens", "Training", "Fine-tuning", "Find a document", "Recipe", "Addresses and digests",
     ]  # fmt: skip
 
 
