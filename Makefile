@@ -10,7 +10,7 @@ JOBS ?= 2
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PIP := $(BIN)/python $(INSTALL)
 
-.PHONY: demo test test-slow check audit bench docs clean
+.PHONY: demo test test-slow test-chaos check audit bench docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tundish needs Python 3.11 or newer; say make PYTHON=python3.11")'
@@ -28,7 +28,10 @@ test: $(READY)  ## every fast check, in two processes (JOBS=1 for one)
 	$(BIN)/python -m pytest -q -m "not slow" -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-slow: $(READY)  ## the checks that take minutes
-	$(BIN)/python -m pytest -q -m slow $(ARGS)
+	$(BIN)/python -m pytest -q -m "slow and not chaos" $(ARGS)
+
+test-chaos: $(READY)  ## nodes, networks and disks that fail: twenty minutes; `make test-slow` runs a part of it
+	$(BIN)/python -m pytest -q -m "chaos or slow" $(or $(ARGS),$(wildcard tests/test_chaos_*.py))
 
 check: $(READY)  ## style and floors alone
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

@@ -7,8 +7,9 @@ the dashboard's page of the job shows how far each is. Costs about a millisecond
 Data: 8 to 11). Refuses nothing: errors of the work reach the caller, those a user has to mend as they are.
 
 A task drags when nothing is left to hand out, CPUs are idle, and it has run since then `SLOW` times as long as the
-median of those that ended, and no less than `patience` seconds. Backup tasks: Dean and Ghemawat 2004, section 3.6 (a
-sort took 44 % longer without them); copies go to the node with the shortest median: Zaharia et al. 2008, section 4.
+median of those that ended, and no less than `patience` seconds; `ALONE` times that where hardly any has ended.
+Backup tasks: Dean and Ghemawat 2004, section 3.6 (a sort took 44 % longer without them); copies go to the node with the
+shortest median: Zaharia et al. 2008, section 4.
 """
 
 import contextlib
@@ -33,6 +34,7 @@ AHEAD = 1000  # tasks handed out beyond two for each CPU: a cluster that grows b
 LOOK = 1.0  # seconds between looks at what drags
 SHARE = 0.25  # of a GPU for a task: what a small model leaves idle between two batches others take
 FEW = 3  # tasks that must have ended before there is a median to go by
+ALONE = 30.0  # times the patience where there is none: a copy takes nothing but an idle CPU
 LABEL = "tundish/work"  # of machines, "cpu" or "gpu": what they are for
 KILLED = 10.0  # seconds to wait for tasks that were cancelled: they may write
 
@@ -215,14 +217,15 @@ class _Run:
     def _hurry(self, now: float) -> None:
         """Begin what drags once more."""
         took = [seconds for each in self.seconds.values() for seconds in each]
-        if not (self.twice and self.all_out and len(took) >= FEW):
+        if not (self.twice and self.all_out):
             return
         idle = int(ray.available_resources().get("CPU", 0))
         if not idle:
             self.since = None
             return
         self.since = self.since or now  # from here on all that are outstanding run: a CPU would take what waits
-        if now - self.since < max(self.patience, SLOW * statistics.median(took)):
+        long = SLOW * statistics.median(took) if len(took) >= FEW else ALONE * self.patience
+        if now - self.since < max(self.patience, long):
             return
         copies = Counter(self.flying.values())
         single = [group for group in self.flying.values() if copies[group] == 1]

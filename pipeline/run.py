@@ -4,6 +4,7 @@ Row-wise stages that read the same source run in one pass over it. Promises: a s
 run, nor does anything after it; every run leaves a record under `<root>/runs`; an interrupted run goes on where it was.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -84,7 +85,8 @@ def run(
             record.write("interrupted", outcome)
             raise
         except BaseException as error:
-            record.write(redacted(f"failed: {error}"), outcome)
+            with contextlib.suppress(ValueError, OSError):  # a full disk refuses this too: the error says why
+                record.write(redacted(f"failed: {error}"), outcome)
             raise
     return outcome
 

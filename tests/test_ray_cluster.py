@@ -137,6 +137,31 @@ def test_what_drags_is_done_again_elsewhere(here: dict[str, str], cluster: OnRay
     assert not [path for path in tmp_path.glob("**/*.attempt") if path.parent.name == "out"]
 
 
+class Standing:
+    """Work that two may do at once; who does the first item first stands still for good."""
+
+    twice = True
+
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+
+    def __call__(self, item: int) -> int:
+        if item == 0 and once(self.marker):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return item
+
+
+@pytest.mark.slow  # a copy waits thirty times as long where nothing says how long a task takes
+@pytest.mark.parametrize("items", [1, 2])
+def test_what_drags_alone_is_done_again_after_a_while(cluster: OnRay, tmp_path: Path, items: int) -> None:
+    cluster.patience, patient = 0.3, cluster.patience
+    try:
+        assert sorted(cluster.each("Standing", Standing(str(tmp_path / "stood")), range(items))) == [*range(items)]
+    finally:
+        cluster.patience = patient
+    assert (tmp_path / "stood").exists()
+
+
 class Sleeping:
     """Work that writes what nobody else may write meanwhile, and drags."""
 
