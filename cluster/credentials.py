@@ -25,7 +25,10 @@ SIGNED = (
     "access_key|access_key_id|awsaccesskeyid|secret|secret_key|secret_access_key|session_token|account_key|"
     "client_secret|password|passwd|pwd|token|access_token|auth_token|refresh_token|id_token|api_key|apikey|sas|sas_token"
 ).replace("_", "[-_]?")
-SAYS = "SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|API_KEY|APIKEY|ACCESS_KEY|ACCOUNT_KEY|PRIVATE_KEY|SAS"
+SAYS = (
+    "SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|API_KEY|APIKEY|ACCESS_KEY|ACCOUNT_KEY|STORAGE_KEY|PRIVATE_KEY|"
+    "CONNECTION_STRING|PGPASSWORD|SAS"
+)
 NAMED = rf"(?:[A-Z0-9]+_)*(?:{SAYS})(?:_[A-Z0-9]+)*"
 PLACES = ("_PATH", "_FILE", "_DIR", "_URL", "_URI", "_MODE", "_TYPE", "_NAME", "_ID", "_EXPIRATION", "_TTL")
 
@@ -80,7 +83,7 @@ def carried(uri: str) -> bool:
     >>> [carried(u) for u in ("s3://key:secret@bucket/a", "https://host/a?sig=Zm9v", "s3://bucket/a", "/a:b@c?sig=d")]
     [True, True, False, False]
     """
-    return "://" in uri and (USERINFO.match(uri) is not None or QUERY.search(uri) is not None)
+    return "://" in uri and redacted(uri, {}) != uri
 
 
 def refuse(uri: str, where: str = "the URI") -> None:

@@ -5,6 +5,7 @@ this one is two maps: M files with an index of parts, then range reads, of which
 """
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class _Cut:
         inputs = {k: v for _, member in members for k, v in self.source.digests(member).items()}
         if shard := self.target.committed(name, inputs):
             return shard.plain()
-        tally: Counter = Counter()
+        began, tally = time.monotonic(), Counter[str]()
         bound: list[list[pa.Table]] = [[] for _ in range(self.parts)]
         for index, member in members:
             row = 0
@@ -68,6 +69,7 @@ class _Cut:
                 row += len(batch)
                 self._scatter(rows, bound)
         writer = self.target.writer(name)
+        writer.started = began  # who looks for another's commit goes by the time the whole took
         try:
             for tables in bound:
                 batch = one_batch(pa.concat_tables(tables))
@@ -138,7 +140,9 @@ class Pieces:
             batch, told = pa.ipc.open_file(opened(path)).get_batch_with_custom_metadata(p)
         except FileNotFoundError:
             raise Damaged(f"{uri} is named in a manifest and is not there; restore it, or run again") from None
-        except (pa.ArrowInvalid, IndexError):  # its end is gone, or what lies there was never whole
+        except (pa.ArrowException, IndexError, OSError) as error:  # its end is gone, or what says where the rows lie
+            if isinstance(error, OSError) and not store.local(uri):
+                raise  # may be the way there
             raise Damaged(f"{uri} does not match its digest: its end is gone; delete it and run again") from None
         if told.get(MARK.encode()) != mark_of(batch).encode():
             raise Damaged(f"{uri} does not match its digest in part {p}; delete it and run again")

@@ -9,7 +9,7 @@ Data: 8 to 11). Refuses nothing: errors of the work reach the caller, those a us
 A task drags when nothing is left to hand out, CPUs are idle, and it has run since then `SLOW` times as long as the
 median of those that ended, and no less than `patience` seconds; `ALONE` times that where hardly any has ended.
 Backup tasks: Dean and Ghemawat 2004, section 3.6 (a sort took 44 % longer without them); copies go to the node with the
-shortest median: Zaharia et al. 2008, section 4.
+shortest median, or another while that is busy: Zaharia et al. 2008, section 4.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tundish.cluster.map import SLOW, dealt
@@ -36,6 +37,7 @@ SHARE = 0.25  # of a GPU for a task: what a small model leaves idle between two 
 FEW = 3  # tasks that must have ended before there is a median to go by
 ALONE = 30.0  # times the patience where there is none: a copy takes nothing but an idle CPU
 LABEL = "tundish/work"  # of machines, "cpu" or "gpu": what they are for
+MOST_COPIES = 3  # of a task at once, the first among them
 KILLED = 10.0  # seconds to wait for tasks that were cancelled: they may write
 
 Answer = tuple[str, float, list[bytes]]  # node, seconds, and for each item (error, what the work told), pickled
@@ -144,7 +146,7 @@ def first_own(trace: str) -> str:
 
 
 class _Run:
-    """What is under way. A group of items is a task; it has one reference, or two where it drags."""
+    """What is under way. A group of items is a task; it has one reference, or more where it drags."""
 
     def __init__(
         self, stage: str, work: Callable[[Any], Any], items: Sequence[Any], patience: float, copies: Copies
@@ -162,6 +164,8 @@ class _Run:
         self.all_out = not items
         self.flying: dict[Any, range] = {}  # reference -> its group, the eldest first
         self.second: set[Any] = set()  # references of second copies
+        self.overtaken: list[Any] = []  # references that were cancelled, and may be at work still
+        self.copied_at: dict[range, float] = {}  # when a group's last copy was begun
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)  # node -> of its tasks
         self.cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self.since: float | None = None  # when CPUs were first seen idle with nothing left to hand out
@@ -209,9 +213,10 @@ class _Run:
         self.seconds[node].append(seconds)
         for other in others:
             del self.flying[other]
-            self.copies.won += reference in self.second
+            self.overtaken.append(other)
             with contextlib.suppress(Exception):
                 ray.cancel(other, force=True)
+        self.copies.won += bool(others) and reference in self.second
         return told  # type: ignore[no-any-return]
 
     def _hurry(self, now: float) -> None:
@@ -219,26 +224,42 @@ class _Run:
         took = [seconds for each in self.seconds.values() for seconds in each]
         if not (self.twice and self.all_out):
             return
-        idle = int(ray.available_resources().get("CPU", 0))
+        idle = self._idle()
         if not idle:
             self.since = None
             return
         self.since = self.since or now  # from here on all that are outstanding run: a CPU would take what waits
         long = SLOW * statistics.median(took) if len(took) >= FEW else ALONE * self.patience
-        if now - self.since < max(self.patience, long):
-            return
-        copies = Counter(self.flying.values())
-        single = [group for group in self.flying.values() if copies[group] == 1]
-        for group in single[:idle]:
-            self.second.add(self._begin(group, **self._elsewhere()))
-            self.copies.begun += 1
+        many = Counter(self.flying.values())
+        for group in dict.fromkeys(self.flying.values()):
+            if not idle:
+                break
+            began = self.copied_at.get(group, self.since)
+            if many[group] < MOST_COPIES and now - began >= max(self.patience, long):
+                self.second.add(self._begin(group, **self._elsewhere()))
+                self.copied_at[group] = now
+                self.copies.begun += 1
+                idle -= 1
+
+    def _idle(self) -> int:
+        """Tasks that machines would take at once which these tasks may run on."""
+        there = {node["NodeID"]: node.get("Labels", {}) for node in _machines_there()}
+        wanted, share = self.asked.get("label_selector", {}), self.asked.get("num_gpus", 0.0)
+        idle = 0
+        for node, free in available_resources_per_node().items():
+            if node in there and all(there[node].get(label) == value for label, value in wanted.items()):
+                room = free.get("CPU", 0.0)
+                idle += int(min(room, free.get("GPU", 0.0) / share) if share else room)
+        return idle
 
     def _elsewhere(self) -> dict[str, Any]:
-        """The node whose tasks took the shortest time, while it is there; a task that drags is seldom on it."""
+        """The node whose tasks took the shortest time, or another while that is busy: what stands still may stand
+        there."""
         if len(self.seconds) < 2:
             return {}
         best = min(self.seconds, key=lambda node: statistics.median(self.seconds[node]))
-        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(best, soft=True)}
+        placed = NodeAffinitySchedulingStrategy(best, soft=True, _spill_on_unavailable=True)
+        return {"scheduling_strategy": placed}
 
     def end(self) -> None:
         """Nothing of it runs on: it might write."""
@@ -246,6 +267,6 @@ class _Run:
         for reference in left:
             with contextlib.suppress(Exception):
                 ray.cancel(reference, force=True)
-        if left:
+        if left := left + self.overtaken:  # one that stands still does not answer: it finds the commit when it wakes
             with contextlib.suppress(Exception):
                 ray.wait(left, num_returns=len(left), timeout=KILLED)

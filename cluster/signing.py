@@ -21,12 +21,14 @@ FILE, VARIABLE = "manifest.sig", "TUNDISH_SIGNING_KEY"
 MADE = "make one with `openssl genpkey -algorithm ed25519 -out KEY` and `openssl pkey -in KEY -pubout -out PUB`"
 
 
-def sign(uri: str, manifest: bytes) -> None:
-    """Write the signature of a dataset's manifest, if a key is said."""
+def sign(uri: str, manifest: bytes) -> bool:
+    """Write the signature of a dataset's manifest, if a key is said; whether one is."""
     if path := os.environ.get(VARIABLE):
         key = _private(path)
         public, made = key.public_key().public_bytes_raw(), key.sign(_message(uri, manifest))
         store.write_json(store.join(uri, FILE), {"key": public.hex(), "signature": made.hex()})
+        return True
+    return False
 
 
 def check() -> None:

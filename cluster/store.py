@@ -189,13 +189,22 @@ def read(uri: str) -> bytes:
 
 
 def read_json(uri: str) -> Any | None:
-    """The JSON value in a file; None when there is no file."""
+    """The JSON value in a file; None when there is no file. One elsewhere that is no JSON is read again: it may have
+    been replaced between the question for its size and that for its bytes."""
     try:
         with telling(uri):
-            body = asked(uri, _whole)
+            return asked(uri, _parsed)
     except FileNotFoundError:
         return None
-    return json.loads(body)
+    except EOFError as error:
+        raise ValueError(f"{uri} holds no JSON ({error}); it is cut or changed, restore it or run again") from None
+
+
+def _parsed(filesystem: pafs.FileSystem, path: str) -> Any:
+    try:
+        return json.loads(_whole(filesystem, path))
+    except ValueError as error:
+        raise EOFError(str(error)) from None
 
 
 def _whole(filesystem: pafs.FileSystem, path: str) -> bytes:

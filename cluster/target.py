@@ -67,7 +67,8 @@ class Target:
         ordered = tuple(sorted(shards, key=lambda s: in_order(s.name)))
         dataset = Dataset(self.uri, ordered, {**about, "key": self.key})
         manifest = manifest_of(dataset, time.time()).encode()
-        signing.sign(self.uri, manifest)
+        if not signing.sign(self.uri, manifest):
+            store.remove(store.join(self.uri, signing.FILE))  # of an earlier manifest, which this one is not
         store.write(store.join(self.uri, "manifest.json"), manifest)
         return dataset
 
@@ -127,10 +128,10 @@ class ShardWriter:
 
     def finish(self, inputs: Mapping[str, str], counts: Mapping[str, int]) -> Shard:
         assert self._sink is not None, "a shard needs at least one table, even an empty one"
+        self._sink.close()
         if time.monotonic() - self.started > LONG and (found := self.target.committed(self.name, inputs)):
             self.abandon(Overtaken(self.name))  # a second copy of the task was faster: its file stays as it was read
             return found
-        self._sink.close()
         self._block.__exit__(None, None, None)
         ids = self.ids.hexdigest() if "id" in self.columns else ""
         kept = {k: int(v) for k, v in sorted(counts.items())}

@@ -41,7 +41,11 @@ def drift_command(reference: str, other: str, out: str | None, as_json: bool) ->
     if as_json:
         click.echo(json.dumps(plain, indent=1, ensure_ascii=False))
         return
-    OUT.print(table(found), highlight=False)
+    moved = [one for one in found if one.verdict != "chance"]
+    if moved:
+        OUT.print(table(moved), highlight=False)
+    still = "all" if not moved else f"the {len(found) - len(moved)} others"
+    OUT.print(f"{still} of {len(found)} columns moved no more than by chance (--json tells them)", highlight=False)
 
 
 @click.command("why")

@@ -46,21 +46,25 @@ def with_search(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refuse(wanted: Wanted, kind: str, on: str) -> None:
-    """What cannot be, before anything is read."""
-    from tundish.stages import finetune_code, finetune_units
-    from tundish.stages.search_space import space_of
-
+    """What cannot be, before anything is read; torch comes in only where it is asked for."""
     if wanted.space and not wanted.search:
         raise ValueError(
             f"--space {wanted.space[0]!r} says where to search, and nothing is searched; add --search random"
         )
     if wanted.search:
+        from tundish.stages.search_space import space_of
+
         space_of(wanted.space)
     if wanted.search == "asha" and on == "local":
         raise ValueError("--search asha stops poor trials through Ray Tune; add --on ray, or take --search random")
-    if wanted.code_length and kind not in finetune_code.KINDS:
-        raise ValueError(f"{kind} has no classes to send; --code-length is of {', '.join(finetune_code.KINDS)}")
+    if wanted.code_length:
+        from tundish.stages import finetune_code
+
+        if kind not in finetune_code.KINDS:
+            raise ValueError(f"{kind} has no classes to send; --code-length is of {', '.join(finetune_code.KINDS)}")
     if wanted.against:
+        from tundish.stages import finetune_units
+
         finetune_units.measure_of(kind)
         finetune_units.load(wanted.against)
 
@@ -199,14 +203,14 @@ def _code(told: Told) -> list[str]:
                 f"{compression['mean']:.2f} ({_range(compression)}) times shorter than {told['uniform']:,.0f}"
             )
     if "saved" in told:
-        said.append(f"pretraining saves {told['saved']['mean']:,.0f} bits ({_range(told['saved'], '{:,.0f}')})")
+        said.append(f"pretraining saves {told['saved']['mean']:z,.0f} bits ({_range(told['saved'], '{:z,.0f}')})")
     return said
 
 
-def _range(told: Mapping[str, Any], form: str = "{:.3f}") -> str:
+def _range(told: Mapping[str, Any], form: str = "{:z.3f}") -> str:
     """
-    >>> _range({"interval": [0.1, 0.25]}), _range({})
-    ('0.100 to 0.250', 'no interval')
+    >>> _range({"interval": [0.1, 0.25]}), _range({}), _range({"interval": [-0.4, 0.2]}, "{:z,.0f}")
+    ('0.100 to 0.250', 'no interval', '0 to 0')
     """
     low, high = told.get("interval") or (None, None)
     return "no interval" if low is None else f"{form.format(low)} to {form.format(high)}"

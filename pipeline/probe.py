@@ -3,7 +3,7 @@
 The sample is whole shards (pipeline/probe_sample): of what is sealed, of the archives that Ingest lists, of the pieces
 that Read cuts; where a source is still to be read, of a sample of its files.
 
-Promises: nothing is written under the root. The sample is done twice, first with one shard of each source, so that what
+Promises: nothing is written under the root but what is foretold (`forecast.json` of each stage). The sample is done twice, first with one shard of each source, so that what
 is measured is work and not the start of a process (kernels, libraries, a model). Costs what the sample costs, on this
 machine, in one process. What asks the web (Crawl, CommonCrawl) is not probed, nor what stands on it before it is there;
 nor what a sample of the corpus says nothing of (Pretrain has a forecast of its own).
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pyarrow.compute as pc
 
-from tundish.cluster import store
+from tundish.cluster import signing, store
 from tundish.cluster.local import Local
 from tundish.cluster.metered import Metered, Spent, forget_peak, peak_memory
 from tundish.cluster.shards import Dataset
@@ -27,6 +27,7 @@ from tundish.pipeline.recipe import replaced
 from tundish.pipeline.run import Outcome, carried, grouped, waiting_behind
 from tundish.stages.gather import Gather
 from tundish.stages.ingest import Ingest
+from tundish.stages.pretrain import FORETOLD
 from tundish.stages.read import Read
 from tundish.stages.stage import Stage
 
@@ -226,6 +227,7 @@ def copies_in(made: Dataset) -> Copies:
 
 
 def held_bytes(uri: str) -> int:
-    """Bytes of all files under a folder."""
+    """Bytes of all files under a folder that its stage wrote: what was foretold of it and who sealed it are not."""
     sizes = store.sizes(uri)
-    return sum(sizes.values()) + sum(held_bytes(store.join(uri, n)) for n in store.listing(uri) if n not in sizes)
+    own = sum(size for name, size in sizes.items() if name not in (FORETOLD, signing.FILE))
+    return own + sum(held_bytes(store.join(uri, name)) for name in store.listing(uri) if name not in sizes)

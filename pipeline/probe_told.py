@@ -49,7 +49,7 @@ def said(steps: Sequence[Step], share: float, workers: int, price: float | None)
     found = predicted(sample)
     for step in steps:
         told = found.get(step.stage.address)
-        if told is not None and store.local(step.place.uri):
+        if told is not None:
             store.write_json(store.join(step.place.uri, FORETOLD), {"kind": KIND, **told.plain()})
     return Said(steps, found, sample.refused, workers, price)
 
@@ -187,7 +187,7 @@ def remarks(told: Said) -> Iterator[str]:
     if told.forecasts:
         units, of = max((one.units, one.of) for one in told.forecasts.values())
         yield (
-            f"From {units} of {of} shards, for {told.workers} workers as fast as this machine; in brackets the range "
+            f"From {units} of {of} shards, for {told.workers} workers as fast as this machine; below each number its range "
             "of nine in ten by the choice of shards, no other machine and no network"
         )
 

@@ -47,8 +47,12 @@ def purl(name: str, version: str) -> str:
 
 
 def bill(found: Iterable[Distribution], moment: str) -> dict[str, Any]:
-    """The bill of these distributions; `moment`: when, as ISO 8601 in UTC."""
-    by_name = {normal(each.metadata["Name"]): each for each in found if each.metadata["Name"]}
+    """The bill of these distributions, of several of a name the first, as an import has it; `moment`: when, as ISO
+    8601 in UTC."""
+    by_name: dict[str, Distribution] = {}
+    for each in found:
+        if each.metadata["Name"]:
+            by_name.setdefault(normal(each.metadata["Name"]), each)
     refs = {name: purl(name, each.version) for name, each in by_name.items()}
     parts = {name: component(each, refs[name]) for name, each in sorted(by_name.items())}
     main = parts.pop(OWN, None)

@@ -160,6 +160,8 @@ def _counting(shard: Shard, counts: Mapping[str, int] | None) -> Shard:
 class Ranges:
     """What an archive holds and where to cut it: (offset, number of records) each; a small one is one range."""
 
+    twice: ClassVar[bool] = True  # it reads
+
     split: int
 
     def __call__(self, item: tuple[int, str, str, int]) -> tuple[int, tuple[list[tuple[int, int | None]], Survey]]:
@@ -173,6 +175,8 @@ class Ranges:
 @dataclass(frozen=True)
 class Cut:
     """(number, uri) of a table -> (number, its pieces)."""
+
+    twice: ClassVar[bool] = True  # it reads
 
     split: int
 

@@ -122,6 +122,8 @@ SHOWN = tuple(name for name in READERS if name.count(".") == 1)  # in a sentence
 class Cut:
     """(number, uri) -> (number, the pieces of the file)."""
 
+    twice: ClassVar[bool] = True  # it reads
+
     size: int
 
     def __call__(self, item: tuple[int, str]) -> tuple[int, list[Piece]]:

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -111,6 +111,8 @@ def indexed(cluster: Cluster, tokens: Dataset, layout: Layout, target: Target) -
 
 @dataclass(frozen=True)
 class _Cut:
+    twice: ClassVar[bool] = True  # files are committed whole, from the same inputs with the same bytes
+
     tokens: Dataset
     layout: Layout
     target: Target

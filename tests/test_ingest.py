@@ -366,7 +366,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     real = store.resolve
     inner = pafs.SubTreeFileSystem(str(folder), pafs.LocalFileSystem())
 
-    def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
+    def resolve(uri: str, parts: bool = False) -> tuple[pafs.FileSystem, str]:
         scheme, _, path = uri.partition("://bucket")
         return (inner, path.strip("/")) if scheme == "s3" else real(uri)
 
