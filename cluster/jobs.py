@@ -33,6 +33,7 @@ from ray.job_submission import JobSubmissionClient
 from ray.util.state import StateApiClient
 from ray.util.state.common import ListApiOptions, StateResource
 
+from tundish.cluster import signing
 from tundish.cluster.credentials import HIDDEN, redacted, secret
 from tundish.cluster.wheel import built
 
@@ -122,6 +123,8 @@ def submit_recipe(
             folder, lies = os.path.split(lies)
             _within(Path(folder), lies)
             note(f"the folder {folder} goes with the job")
+    if signing.VARIABLE in os.environ:
+        note(f"{signing.VARIABLE} stays here: sign what the job seals by `tundish verify {root} --sign`")
     options = [("--until", until), ("--sample", sample), *(("--set", s) for s in sets), *(("--wire", w) for w in wire)]
     words = ["python", "-m", "tundish.pipeline.cli", "run", lies, "--on", "auto", "--root", root]
     words += [str(word) for option, value in options if value is not None for word in (option, value)]

@@ -41,11 +41,13 @@ def sign(root: str) -> int:
     """Sign every manifest under a root, after all was found whole; how many. Raises ValueError where it was not."""
     if not (key := os.environ.get(signing.VARIABLE)):
         raise ValueError(f"there is nothing to sign with; set {signing.VARIABLE} to the path of a key: {signing.MADE}")
+    before = {uri: store.read(store.join(uri, "manifest.json")) for uri in sealed(root)}
     if wrong := verify(root):
         raise ValueError(f"{wrong[0]}; nothing was signed, for a signature would say that it is whole")
     public, count = signing.public_of(key), 0
-    for uri in sealed(root):
-        manifest = store.read(store.join(uri, "manifest.json"))
+    for uri, manifest in before.items():
+        if store.read(store.join(uri, "manifest.json")) != manifest:
+            raise ValueError(f"{uri} was sealed again meanwhile; run the same command when nothing writes here")
         if signing.wrong(uri, manifest, public):
             signing.sign(uri, manifest)
         count += 1

@@ -23,6 +23,8 @@ from tundish.cluster.shards import Dataset, digest_of
 from tundish.cluster.target import Target
 from tundish.cluster.verbs import At, Cluster, Job
 
+PLAIN = (str, int, float, bool)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -192,6 +194,8 @@ def holds_stage(hint: Any) -> bool:
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
     if holds_stage(hint):
+        if isinstance(value, PLAIN) and not {type(value)} & {*_flat(hint)}:
+            raise ValueError(f"{name} is what another stage gives, not {value!r}; name a stage of the recipe there")
         return value
     if isinstance(value, msgspec.Struct):
         value = msgspec.to_builtins(value)

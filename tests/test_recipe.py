@@ -147,6 +147,8 @@ def test_set_changes_every_stage_of_that_name_and_no_other(folder: Path) -> None
     assert {a.split("-")[0] for a in same} == {"crawl", "extract", "ingest", "gather", "identify", "judge"}
     with pytest.raises(ValueError, match=r"'Refin', which the recipe does not use; did you mean 'Refine'"):
         changed(before, ["Refin.keep=1"])
+    with pytest.raises(ValueError, match=r"Sign\.documents is what another stage gives, not 'x'; name a stage"):
+        changed(before, ["Sign.documents=x"])
     with pytest.raises(ValueError, match=r"Refine has no key 'kep'; did you mean 'keep'"):
         changed(before, ["Refine.kep=1"])
     with pytest.raises(ValueError, match="is not understood"):
