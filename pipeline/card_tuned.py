@@ -16,6 +16,8 @@ import yaml
 
 from tundish.pipeline import tuned_training
 from tundish.pipeline.card import cell
+from tundish.pipeline.templates import counted
+from tundish.pipeline.tuned_classes import balance, counts
 from tundish.stages.finetune_means import verdict_of
 
 TEMPLATE = Path(__file__).with_name("card_tuned.md.j2")
@@ -47,6 +49,7 @@ CALIBRATIONS = {
     "expected_error": "expected calibration error",
     "maximum_error": "maximum calibration error",
 }
+WORTH = ("expected_error", "log_loss")  # neither of which a temperature may make worse, to be of use
 SPREADS = {"classify": "softmax(-1)", "multilabel": "sigmoid()"}
 LABELS, FILES, ODD = 40, 4, 8  # so many are listed
 AGAINST = {"open": "not shown to be better", "behind": "worse"}
@@ -70,7 +73,7 @@ def card_tuned(
     `files`: of each part, rows by the file they came from. `licence`: as whoever exports it says."""
     task, classes = config["task"], result.get("classes", {}).get("scores", [])
     ranked = sorted(classes, key=lambda each: -each["support"])[:LABELS]
-    calibrated = task in SPREADS and temperature != 1.0
+    calibrated, asked = task in SPREADS and temperature != 1.0, result.get("calibration", {})
     body = _template().render(
         header=yaml.safe_dump(_header(config, result, name, licence), sort_keys=False, allow_unicode=True),
         name=plain(name),
@@ -80,9 +83,11 @@ def card_tuned(
         loader="AutoModelForCausalLM" if config["shape"]["stack"] == "decoder" else "AutoModelForSeq2SeqLM",
         calibrated=calibrated,
         temperature=f"{temperature:.4g}",
+        worth=" ".join(_worth(result)),
+        unfitted=[f"{part}: {said}" for part, told in asked.items() if (said := tuned_training.unfitted(told))],
         labels=_labels(config["names"]) if task != "regress" else "",
         data=list(_data(data, files or {})),
-        balance=_balance(data),
+        balance=balance(data, LABELS),
         scores=list(_scores(result)),
         seeds=_seeds(result),
         reading=" ".join(_reading(result)),
@@ -180,22 +185,6 @@ def _data(data: Mapping[str, Any], files: Mapping[str, Mapping[str, int]]) -> It
         yield {"part": part, "rows": f"{told['rows']:,}", "files": named + more, "longer": longer}
 
 
-def _balance(data: Mapping[str, Any]) -> dict[str, Any]:
-    """How many examples of a label, or entities of a type, each part has."""
-    parts = sorted(data["parts"], key=lambda each: (each != "train", each))
-    counts = {part: _counts(data["parts"][part]) for part in parts}
-    labels = sorted({label for each in counts.values() for label in each})
-    ranked = sorted(labels, key=lambda each: (-counts[parts[0]].get(each, 0), each))
-    rows = [(label, [f"{counts[part].get(label, 0):,}" for part in parts]) for label in ranked[:LABELS]]
-    return {"parts": parts, "rows": rows, "more": len(ranked) - len(rows)} if rows else {}
-
-
-def _counts(told: Mapping[str, Any]) -> dict[str, int]:
-    if "entities" in told:
-        return {str(name): int(count) for name, count in told["entities"].items() if isinstance(count, int)}
-    return {name: each["count"] for name, each in told.get("classes", {}).items()}
-
-
 def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """A row for each measure of each tested part, that by which runs are compared first."""
     for part in result["tested"]:
@@ -226,10 +215,11 @@ def _reading(result: Mapping[str, Any]) -> Iterator[str]:
     if told := tuned_training.baseline(result):
         yield f"{told}."
     for part in result["tested"]:
-        for kind, words in (("pretrained", "runs"), ("fresh", "runs from fresh weights")):
+        for kind, words in (("pretrained", ""), ("fresh", " from fresh weights")):
             lost = result["parts"][part].get(kind, {}).get("failed")
             if lost:
-                yield f"On {plain(part)}, {lost['runs']} of {lost['of']} {words} were no better than the majority."
+                words = f"{counted(lost['of'], 'run')}{words} {'was' if lost['runs'] == 1 else 'were'}"
+                yield f"On {plain(part)}, {lost['runs']} of {words} no better than the majority."
 
 
 def _calibration(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
@@ -238,6 +228,22 @@ def _calibration(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str
             if key in told.get("before", {}):
                 after = told.get("after", {}).get(key, {}).get("mean")
                 yield part, words, three(told["before"][key]["mean"]), three(after)
+
+
+def _worth(result: Mapping[str, Any]) -> Iterator[str]:
+    """What the temperature did to the probabilities of these weights, on each tested part where that is known."""
+    for part, told in result.get("calibration", {}).items():
+        pairs = {key: tuple(_first(told.get(when, {}).get(key)) for when in ("before", "after")) for key in WORTH}
+        if any(None in pair for pair in pairs.values()):
+            continue
+        good = all(after <= before for before, after in pairs.values())
+        said = " and ".join(f"{CALIBRATIONS[key]} {three(a)} instead of {three(b)}" for key, (b, a) in pairs.items())
+        yield f"On {plain(part)} that gave probabilities that {'mean more' if good else 'do not mean more'}: {said}."
+
+
+def _first(one: Mapping[str, Any] | None) -> Any:
+    """Of the first seed, whose weights these are."""
+    return None if one is None else next(iter(one.get("seeds") or []), one.get("mean"))
 
 
 def _training(config: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -261,7 +267,8 @@ def _took(told: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     found = tuned_training.compute(told)
     if found:
         yield "compute, these weights", f"{tuned_training.spoken(found['first'])} (operations by formula)"
-        yield f"compute, all {found['all']['runs']} runs", tuned_training.spoken(found["all"])
+        many = found["all"]["runs"]
+        yield f"compute, {'all ' if many != 1 else ''}{counted(many, 'run')}", tuned_training.spoken(found["all"])
         if found["pretraining"]:
             yield "compute, the pretraining", found["pretraining"]
 
@@ -308,7 +315,7 @@ def _limits(config: Mapping[str, Any], result: Mapping[str, Any], data: Mapping[
     if pieces.get("longer"):
         share = 100 * pieces["longer_share"]
         yield f"In training texts were cut behind {pieces['length']:,} pieces, which {share:.1f} % were longer than."
-    few = [plain(name) for name, count in _counts(data["parts"].get("train", {})).items() if count < FEW]
+    few = [plain(name) for name, count in counts(data["parts"].get("train", {})).items() if count < FEW]
     if few:
         yield f"Fewer than {FEW} examples in train: {', '.join(few[:LABELS])}. Expect little there."
     for part in result["tested"]:

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tundish.pipeline import cli_company, cli_search, tuned_training
+from tundish.pipeline import cli_company, cli_search, tuned_classes, tuned_training
 from tundish.pipeline.cli_options import ERR, Trainers, cluster_of, laid_folder, named_tests
 from tundish.pipeline.cli_reading import COLUMNS, with_reading
 from tundish.pipeline.cli_writing import with_writing, written_so
@@ -74,6 +74,7 @@ def finetune_command(
     }  # fmt: skip
     files: dict[str, Any] = {"train": list(train), **({"dev": list(dev)} if dev else {}), **named_tests(test)}
     own = columns_of(columns)
+    cli_search.refuse(wanted, kind, on)
     refuse(kind, files, asked)
     if reading and company.corpus:
         raise ValueError("--corpus reads files as they are by default; save them as UTF-8 with commas or tabs")
@@ -85,13 +86,12 @@ def finetune_command(
     from tundish.stages.finetune_runs import tune
     from tundish.stages.finetune_splits import divided
 
-    cli_search.refuse(wanted, kind, on)
     laid_folder(out)
     given = {"columns": own, "length": length, "apart": apart, "options": reading}
     task, report = prepared(model, kind, files, out, guarded=True, **given, **asked)
     keep(task, files, own, [column_of(each) for each in slices], **reading)
     task, odd = cli_company.joined(task, company, length)
-    for sentence in report["told"] + odd:
+    for sentence in filter(None, [tuned_classes.line(report), *report["told"], *odd]):
         ERR.print(sentence, highlight=False, soft_wrap=True, markup=False)
     with Progressed(ERR, quiet=as_json) as shown, cluster_of(on, None, shown.watch) as bring:
         cluster = bring()
@@ -182,7 +182,7 @@ def table_of(result: dict[str, Any]) -> Table:
             sorted(_measures(told["pretrained"]), key=lambda e: e[0] != result["measure"])
         ):
             low, high = one.get("interval", (None, None))
-            between = "one seed" if low is None else f"{low:.3f} to {high:.3f}"
+            between = "one seed" if low is None else tuned_training.equal(one) or f"{low:.3f} to {high:.3f}"
             fresh = told.get("fresh", {}).get(measure)
             common = (told["majority"] or {}).get(measure)
             lost = told["pretrained"].get("failed")
@@ -213,7 +213,7 @@ def fallen(result: dict[str, Any]) -> list[str]:
             common = (result["parts"][part]["majority"] or {}).get(measure)
             held = [run for run in runs if not run["failed"] and common is not None]
             if low := [str(run["seed"]) for run in held if not run["scores"][part][measure] > common]:
-                which = f"seed{'s' if len(low) > 1 else ''} {', '.join(low)} of {len(runs)}"
+                which = f"{len(low)} of {tuned_training.counted(len(runs), 'seed')} ({', '.join(low)})"
                 lines.append(
                     f"{weights}, {part}: {which} no better than {COMMON[result['task']]} ({measure} {common:.3f})"
                 )
@@ -226,9 +226,11 @@ def besides(result: dict[str, Any]) -> list[str]:
     for part, told in result.get("calibration", {}).items():
         before = told["before"]["expected_error"]["mean"]
         after = told.get("after", {}).get("expected_error", {}).get("mean")
-        heat = sum(told.get("temperatures", [])) / max(1, len(told.get("temperatures", [])))
-        scaled = "" if after is None else f", {after:.3f} at a temperature of {heat:.2f} (fitted on dev)"
-        lines.append(f"{part}: expected calibration error {before:.3f}{scaled}")
+        heats, none = told.get("temperatures", []), tuned_training.unfitted(told)
+        fitted = after is not None and told.get("unfitted", 0) < len(heats)
+        heat = sum(heats) / max(1, len(heats))
+        scaled = f", {after:.3f} at a temperature of {heat:.2f} (fitted on dev)" if fitted else ""
+        lines.append(f"{part}: expected calibration error {before:.3f}{scaled}{'; ' + none if none else ''}")
     for kind, points in result.get("curve", {}).items():
         said = ", ".join(f"{point['mean']:.3f} of {point['size']:,}" for point in points)
         lines.append(f"{result['measure']} by examples, {kind}: {said}")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from tundish.pipeline.templates import spoken
+from tundish.pipeline.templates import counted, spoken
 
 LEAST = 80  # columns of a terminal that has a table
 BETWEEN = 2  # blanks
@@ -133,7 +133,10 @@ def besides(result: Result) -> list[str]:
             lines.append(f"{path}: {one['told']}; {faster(steps, path)}{_failed(one)}{_where(one) if several else ''}")
     it = result["machine"]
     where = it["gpu"] or f"{it['processor']} ({it['instructions']})"
-    return [*lines, f"times on {where}, {it['threads']} threads, batches of {it['batch']}, torch {it['torch']}"]
+    return [
+        *lines,
+        f"times on {where}, {counted(it['threads'], 'thread')}, batches of {it['batch']}, torch {it['torch']}",
+    ]
 
 
 def signs(result: Result) -> list[str]:
@@ -169,7 +172,7 @@ def faster(steps: Mapping[str, Any], path: str) -> str:
 
 
 def _failed(one: Mapping[str, Any]) -> str:
-    return f"; {one['parts']['failed']} seeds failed" if one["parts"]["failed"] else ""
+    return f"; {counted(one['parts']['failed'], 'seed')} failed" if one["parts"]["failed"] else ""
 
 
 def _where(one: Mapping[str, Any]) -> str:

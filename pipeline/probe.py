@@ -3,10 +3,11 @@
 The sample is whole shards (pipeline/probe_sample): of what is sealed, of the archives that Ingest lists, of the pieces
 that Read cuts; where a source is still to be read, of a sample of its files.
 
-Promises: nothing is written under the root but what is foretold (`forecast.json` of each stage). The sample is done twice, first with one shard of each source, so that what
-is measured is work and not the start of a process (kernels, libraries, a model). Costs what the sample costs, on this
-machine, in one process. What asks the web (Crawl, CommonCrawl) is not probed, nor what stands on it before it is there;
-nor what a sample of the corpus says nothing of (Pretrain has a forecast of its own).
+Promises: nothing is written under the root but what is foretold (`forecast.json` of each stage). The sample is done
+twice, first with one shard of each source, so that what is measured is work and not the start of a process (kernels,
+libraries, a model). Costs what the sample costs, on this machine, in one process. What asks the web (Crawl,
+CommonCrawl) is not probed, nor what stands on it before it is there; nor what a sample of the corpus says nothing of
+(Pretrain has a forecast of its own).
 """
 
 import tempfile

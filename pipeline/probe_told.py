@@ -187,8 +187,8 @@ def remarks(told: Said) -> Iterator[str]:
     if told.forecasts:
         units, of = max((one.units, one.of) for one in told.forecasts.values())
         yield (
-            f"From {units} of {of} shards, for {told.workers} workers as fast as this machine; below each number its range "
-            "of nine in ten by the choice of shards, no other machine and no network"
+            f"From {units} of {of} shards, for {told.workers} workers as fast as this machine; below each number its "
+            "range of nine in ten by the choice of shards, no other machine and no network"
         )
 
 

@@ -36,6 +36,14 @@ def verbatim(name: str) -> markupsafe.Markup:
     return markupsafe.Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
 
+def counted(many: int, one: str, several: str = "") -> str:
+    """
+    >>> counted(1, "run"), counted(1200, "run"), counted(2, "is", "are")
+    ('1 run', '1,200 runs', '2 are')
+    """
+    return f"{many:,} {one if many == 1 else several or one + 's'}"
+
+
 def spoken(name: str) -> str:
     """A measure as people write it.
 

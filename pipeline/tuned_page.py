@@ -20,6 +20,7 @@ from tundish.pipeline import tuned_figures as figures
 from tundish.pipeline import tuned_training
 from tundish.pipeline.templates import template
 from tundish.pipeline.tuned_beside import comparisons, compressed, contaminated, searched
+from tundish.pipeline.tuned_classes import balance
 from tundish.pipeline.tuned_figures import Range
 
 RESULT, PAGE = "result.json", "report.html"
@@ -78,6 +79,7 @@ def shown(result: Result, beside: Mapping[str, Any] | None = None, name: str = "
         "failures": failures(result),
         "calibration": _calibration(result, name),
         "classes": _classes(result),
+        "balance": balance(beside.get("data") or {}, CLASSES),
         "slices": _slices(result),
         "hardest": masked(result.get("hardest", [])),
         "suspects": _suspects(result),
@@ -119,6 +121,7 @@ def _row(result: Result, part: str, measure: str, alike: Sequence[Mapping[str, A
     return {
         "called": tuned_training.called(measure, result),
         "interval": told.get("interval"),
+        "equal": tuned_training.equal(told),
         "fresh": fresh["mean"] if fresh else None,
         "majority": common,
         "failed": known["pretrained"].get("failed"),
@@ -188,7 +191,9 @@ def _calibration(result: Result, name: str) -> list[dict[str, Any]]:
                    for key in ("expected_error", "maximum_error", "log_loss", "brier")}  # fmt: skip
         heat = float(np.mean(heats)) if heats else None
         picture = figures.reliability(f"{name}-reliability-{number}", title, *bins)
-        found.append({"part": part, "picture": picture, "quality": quality, "temperature": heat})
+        found.append({"part": part, "picture": picture, "quality": quality, "temperature": heat,
+                      "fitted": heat is not None and told.get("unfitted", 0) < len(heats),
+                      "unfitted": tuned_training.unfitted(told)})  # fmt: skip
     return found
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tundish.pipeline import templates
+from tundish.pipeline.templates import counted
 
 HOWS = {
     "proportional": "in proportion to their examples",
@@ -42,6 +43,29 @@ def lasted(seconds: float | None) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def unfitted(calibration: Told) -> str:
+    """That runs of a part have no temperature, and why; nothing where each has one.
+
+    >>> unfitted({"temperatures": [1.0, 1.4], "unfitted": 1})
+    'no temperature was fitted for 1 of 2 seeds (dev is all told rightly, or its logits tell nothing)'
+    """
+    none, of = calibration.get("unfitted", 0), len(calibration.get("temperatures") or [])
+    if not none:
+        return ""
+    which = f" for {none} of {counted(of, 'seed')}" if none < of else ""
+    return f"no temperature was fitted{which} (dev is all told rightly, or its logits tell nothing)"
+
+
+def equal(told: Told) -> str:
+    """What an interval of no width says: it is of equal seeds, and no sign that others would be like them.
+
+    >>> equal({"seeds": [1.0, 1.0]}), equal({"seeds": [1.0]}), equal({"seeds": [0.5, 1.0]})
+    ('all seeds equal', '', '')
+    """
+    seeds = told.get("seeds") or []
+    return "all seeds equal" if len(seeds) > 1 and len(set(seeds)) == 1 else ""
 
 
 def called(measure: str, result: Told) -> str:
@@ -177,5 +201,6 @@ def lines(result: Told) -> list[str]:
     """For a terminal: the baseline, and what it took."""
     said, told = [baseline(result)] if baseline(result) else [], compute(result.get("compute"))
     if told:
-        said.append(f"{told['all']['runs']} runs took {spoken(told['all'])}; operations of training, by formula")
+        runs = counted(told["all"]["runs"], "run")
+        said.append(f"{runs} took {spoken(told['all'])}; operations of training, by formula")
     return said

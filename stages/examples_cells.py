@@ -167,6 +167,9 @@ def _place(column: Column, names: Sequence[str], width: int, uri: str, needed: b
     return -1
 
 
+ALIKE = 0.7  # share of letters: a slip of the hand, not text for target
+
+
 def missing(uri: str, column: Column, names: Sequence[str]) -> ValueError:
     """That a column is not there, with the nearest that is."""
     names = [str(name) for name in names]
@@ -181,11 +184,11 @@ def missing(uri: str, column: Column, names: Sequence[str]) -> ValueError:
 def nearest(word: str, known: Sequence[str]) -> str | None:
     """The most similar of the known words, if any is similar.
 
-    >>> nearest("lable", ["text", "Label"]), nearest("x", ["text", "label"])
+    >>> nearest("lable", ["text", "Label"]), nearest("target", ["text", "label"])
     ('Label', None)
     """
     small = {name.casefold(): name for name in known}
-    found = difflib.get_close_matches(word.casefold(), list(small), 1, 0.6)
+    found = difflib.get_close_matches(word.casefold(), list(small), 1, ALIKE)
     return small[found[0]] if found else None
 
 

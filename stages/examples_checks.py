@@ -66,7 +66,7 @@ def _learnable(train: Examples) -> None:
         classes = [name for name, many in classes_of(train).items() if many]
         if len(classes) < 2:
             what = f"one label, {classes[0]!r}" if classes else "no label"
-            raise ValueError(f"all {len(train)} rows of {TRAIN} have {what}; give examples of at least two classes")
+            raise ValueError(f"{_every(train)} {what}; give examples of at least two classes")
     if train.kind == "multilabel" and not any(classes_of(train).values()):
         raise ValueError(f"none of the {len(train)} rows of {TRAIN} has a label; check the column, or the separator")
     if train.kind == "tag" and set(classes_of(train)) <= {"O"}:
@@ -75,9 +75,12 @@ def _learnable(train: Examples) -> None:
         values = train.table["value"].drop_null().unique()
         if len(values) < 2:
             raise ValueError(
-                f"all {len(train)} rows of {TRAIN} have the value {values[0] if len(values) else None}; "
-                "there is nothing to learn"
+                f"{_every(train)} the value {values[0] if len(values) else None}; there is nothing to learn"
             )
+
+
+def _every(train: Examples) -> str:
+    return f"all {len(train)} rows of {TRAIN} have" if len(train) != 1 else f"the only row of {TRAIN} has"
 
 
 def classes_of(one: Examples) -> dict[str, int]:

@@ -6,7 +6,8 @@
     aids         those that were on; baseline: which of them fresh weights went without, and at what rate they learnt
     failed       share of runs at or below the majority, or whose loss was no number (Mosbach et al. 2021)
     calibration  of classes: log loss, Brier, expected calibration error before and after temperature scaling, whose
-                 temperature is fitted on dev, never on what it is judged on; reliability before and after
+                 temperature is fitted on dev, never on what it is judged on; reliability before and after; `unfitted`:
+                 how many runs have none, where there are any: their temperature is 1
     classes      precision, recall, F1 of each, and who is taken for whom; of the first tested part, all seeds together
     slices       of each tested part, where the score falls short (stages/finetune_slices)
     hardest, suspects      of the first tested part, with texts (stages/finetune_hardest)
@@ -132,6 +133,7 @@ def _calibrated(name: str, parts: Mapping[str, Rows], runs: Mapping[Run, Any], o
     told: dict[str, Any] = {"before": _quality(truth, before)}
     if after:
         told |= {"temperatures": temperatures, "after": _quality(truth, after), "fitted_on": "dev"}
+        told |= {"unfitted": temperatures.count(1.0)} if 1.0 in temperatures else {}
     return told
 
 

@@ -177,6 +177,8 @@ def load(out: str) -> dict[str, Units]:
     """Of another fine-tuning, by its folder or the result.json in it."""
     folder = out.removesuffix("/result.json")
     uri = store.join(folder, FILE)
+    if not store.exists(folder):
+        raise ValueError(f"there is no {out}; give the folder of another fine-tuning, or its result.json")
     if not store.exists(uri):
         raise ValueError(
             f"{folder} holds no {FILE} to compare with; run its fine-tuning again: its runs are sealed, so it costs "

@@ -54,6 +54,7 @@ class Pair(NamedTuple):
 def asked(folder: str, *, causal: bool | None = None, device: str = "") -> Asked:
     """The model in a folder, ours or Hugging Face's, ready to be asked. `causal`: as a model of what comes next; of an
     encoder, if it was trained so. Raises ValueError for what cannot predict tokens."""
+    where = device_of(device)
     beside = hub.generator_of(folder)  # of a detection: its discriminator tells, and guesses nothing
     found = hub.read(folder)
     shape, tensors = beside if beside is not None else (found.shape, found.tensors)
@@ -63,7 +64,6 @@ def asked(folder: str, *, causal: bool | None = None, device: str = "") -> Asked
         raise ValueError(f"{folder} holds an encoder with a decoder, which has no likelihood of one text; give another")
     model = Model(shape)
     model.load_state_dict({name: each.float() for name, each in tensors.items()})
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     body = vocabulary_in(folder)
     try:
         words = begins(body).astype(bool)
@@ -73,10 +73,21 @@ def asked(folder: str, *, causal: bool | None = None, device: str = "") -> Asked
     return Asked(model.eval().to(where), tokenizer.load(body), causal, words, folder)
 
 
+def device_of(name: str = "") -> torch.device:
+    """The device of this name; without one a GPU, if there is one. Raises ValueError for what is not there."""
+    try:
+        return torch.empty(0, device=name or ("cuda" if torch.cuda.is_available() else "cpu")).device
+    except (AssertionError, RuntimeError) as error:  # a torch without CUDA asserts it
+        known = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        raise ValueError(f"there is no device {name!r} here; give one of {', '.join(known)}") from error
+
+
 def vocabulary_in(folder: str) -> bytes:
     """The vocabulary that lies beside the weights of a folder."""
     usable = [name for name in FILES if name.endswith((".model", tokenizer.JSON))]
     name = next((each for each in usable if store.exists(store.join(folder, each))), None)
+    if name is None and not store.exists(folder):
+        raise ValueError(f"there is no folder {folder}; give one that holds a model and its tokenizer")
     if name is None:
         raise ValueError(f"{folder} holds none of {', '.join(usable)}; save its tokenizer there (save_pretrained does)")
     return store.read(store.join(folder, name))

@@ -41,7 +41,7 @@ from tundish.stages.finetune_kinds import answers_of, asked, place_of, sentences
 from tundish.stages.finetune_rows import Rows
 from tundish.stages.finetune_task import TuneTask
 from tundish.stages.finetune_write import spelling, texts_of
-from tundish.stages.language_model import vocabulary_in
+from tundish.stages.language_model import device_of, vocabulary_in
 from tundish.stages.predict_columns import Learnt, learnt_in, sources
 from tundish.stages.tuned import load_tuned, told_in
 
@@ -68,8 +68,8 @@ def predictor(folder: str, *, device: str = "", batch: int = 32, calibrated: boo
     own = told_in(folder)
     if own is not None and own.get("head") == "write":
         return _writer(folder, own, device, batch)
+    where = device_of(device)
     model, told = load_tuned(folder)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     task = TuneTask(folder, told["task"], {"train": ""}, told["specials"], folder, scheme=told["scheme"], batch=batch)
     task = replace(task, length=told["length"])
     pieces = tokenizer.load(vocabulary_in(folder))
@@ -79,10 +79,9 @@ def predictor(folder: str, *, device: str = "", batch: int = 32, calibrated: boo
 
 def _writer(folder: str, told: Mapping[str, Any], device: str, batch: int) -> Predictor:
     """One that writes: as it was scored, unless `writing` says otherwise."""
-    form = Decoding(**told["form"])
+    where, form = device_of(device), Decoding(**told["form"])
     model = Writer(Model(Shape(**told["shape"])), form=form)
     model.load_state_dict(load(store.read(store.join(folder, "model.safetensors"))))
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     task = TuneTask(folder, told["task"], {"train": ""}, told["specials"], folder, batch=batch, writing=form)
     task, pieces = replace(task, length=int(told.get("length", 0))), tokenizer.load(vocabulary_in(folder))
     return Predictor(task, model.eval().to(where), pieces, (), 1.0, where, learnt_in(folder, task.kind))

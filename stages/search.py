@@ -168,7 +168,8 @@ def best_of(trials: Sequence[Trial], scores: Sequence[float | None]) -> int:
         if among:
             return -max(among)[1]
     said = next((each["failed"] for each in trials if each["failed"]), "none came to an end of an epoch")
-    raise ValueError(f"all {len(trials)} trials failed ({said}); search lower learning rates")
+    which = f"all {len(trials)} trials" if len(trials) != 1 else "the only trial"
+    raise ValueError(f"{which} failed ({said}); search lower learning rates")
 
 
 def concluded(plan: Search, parts: Mapping[str, Rows]) -> dict[str, Any]:

@@ -120,32 +120,69 @@ def test_a_known_temperature_comes_back(known: float) -> None:
 
 
 def test_no_other_temperature_is_better() -> None:
-    for seed in range(20):
+    """Of the rows and of the pseudo-rows together, each of these as many classes as it foretells at 1."""
+    fitted = 0
+    for seed in range(40):
         draw = np.random.default_rng(seed)
         classes = int(draw.integers(2, 6))
-        logits = draw.normal(size=(40, classes)) * draw.choice([0.1, 1, 30, 500])
+        logits = draw.normal(size=(40, classes)) * draw.choice([0.1, 1, 3, 30])
         truth = np.where(draw.random(40) < 0.5, logits.argmax(1), draw.integers(0, classes, 40))
         found = calibration.temperature(truth, logits)
+        if found == 1.0:
+            continue
+        fitted += 1
         tried = [0.05, 20.0, *np.clip(found * np.array([0.5, 0.9, 0.999, 1.001, 1.1, 2]), 0.05, 20)]
         best = loss(truth, logits, found)
         assert all(best <= loss(truth, logits, each) + 1e-12 for each in tried)
-        assert 0.05 <= found <= 20
+        assert 0.05 < found < 20
+    assert fitted > 15
 
 
 def loss(truth: np.ndarray, logits: np.ndarray, temperature: float) -> float:
-    """Mean log loss without clipping."""
-    scaled = logits / temperature
-    top = scaled.max(1)
-    return float((np.log(np.exp(scaled - top[:, None]).sum(1)) + top - scaled[np.arange(len(truth)), truth]).mean())
+    """Log loss of the rows and the pseudo-rows, without clipping, a row at a time."""
+    total, each = 0.0, calibration.PSEUDO / len(truth)
+    for label, row in zip(truth, logits, strict=True):
+        logs = np.log(np.exp((row - row.max()) / temperature).sum()) - (row - row.max()) / temperature
+        shares = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+        total += logs[label] + each * float(shares @ logs)
+    return total
 
 
-def test_the_ends_of_temperature() -> None:
-    """All told rightly: as cold as may be; told wrongly throughout: as hot; told nothing: as it is."""
+def test_where_there_is_no_temperature_it_is_1() -> None:
+    """All told rightly, told wrongly throughout, told nothing: the rows alone would run to a bound, or anywhere."""
     logits = np.array([[2.0, 0.0], [0.0, 1.0]])
-    assert calibration.temperature([0, 1], logits) == calibration.COLDEST
-    assert calibration.temperature([1, 0], logits) == calibration.HOTTEST
+    assert calibration.temperature([0, 1], logits) == 1.0
+    assert calibration.temperature([1, 0], logits) == 1.0
     assert calibration.temperature([1, 0], np.full((2, 2), 7.0)) == 1.0
     assert calibration.temperature([1, 0], np.zeros(2)) == 1.0
+    many = np.random.default_rng(1).normal(size=(3000, 4)) * 5
+    assert calibration.temperature(many.argmax(1), many) == 1.0
+    assert calibration.temperature((many > 0).astype(int), many) == 1.0, "labels each of their own"
+
+
+def test_five_rows_hardly_move_it() -> None:
+    """Labels of chance, of which the rows alone would often make 10 and more."""
+    moved = []
+    for seed in range(200):
+        draw = np.random.default_rng(seed)
+        logits = draw.normal(size=(5, 3)) * 2
+        moved.append(calibration.temperature(draw.integers(0, 3, 5), logits))
+    assert len({each for each in moved if each != 1.0}) > 50, "it is fitted"
+    assert 0.8 < min(moved) <= max(moved) < 1.9
+    assert 0.9 < float(np.exp(np.abs(np.log(moved)).mean())) < 1.3
+
+
+@pytest.mark.parametrize("known", [0.5, 1.5, 3.0])
+def test_two_thousand_rows_do(known: float) -> None:
+    """On average over draws within 3 %: the pseudo-rows pull to 1, and by no more."""
+    found = []
+    for seed in range(8):
+        draw = np.random.default_rng(seed)
+        logits = draw.normal(size=(2000, 4)) * 2 * known
+        truth = (calibration.softmax(logits, known).cumsum(1) < draw.random((2000, 1))).sum(1).clip(max=3)
+        found.append(calibration.temperature(truth, logits))
+    assert float(np.mean(found)) == pytest.approx(known, rel=0.03)
+    assert max(abs(each / known - 1) for each in found) < 0.1
 
 
 def test_a_temperature_mends_what_is_too_sure() -> None:

@@ -119,7 +119,7 @@ def test_what_the_model_has_learnt_is_told_below() -> None:
 def test_seeds_that_failed_and_other_devices_are_told() -> None:
     steps = usual() | {"heads": step(0.8, "recovery", failed=1)}
     assert "3 of 4" in "\n".join(printed(result(steps), 140))
-    assert any(line.startswith("heads: ") and line.endswith("; 1 seeds failed") for line in besides(result(steps)))
+    assert any(line.startswith("heads: ") and line.endswith("; 1 seed failed") for line in besides(result(steps)))
     steps["onnx"]["speed"] |= {"device": "cuda"}
     assert any(line.startswith("onnx: ") and line.endswith("; on cuda") for line in besides(result(steps)))
 

@@ -93,6 +93,7 @@ def test_wrong_questions_are_refused(tmp_path: Path) -> None:
     for said, deed in {
         "'clasify' is not known; did you mean 'classify'": lambda: read("clasify", path),
         "classify has no 'txt'; did you mean 'text'": lambda: read("classify", path, {"txt": "text"}),
+        "no column 'target' .*'text'.*; name the right one$": lambda: read("classify", path, {"label": "target"}),
         "there is no file": lambda: read("classify", str(tmp_path / "none*.tsv")),
         "no file of examples is named": lambda: read("classify", []),
         "faulty is 'skip'": lambda: read("classify", path, faulty="skip"),

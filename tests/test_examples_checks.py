@@ -74,6 +74,7 @@ def test_classes_that_are_declared_and_absent_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("train", "said"),
     [
+        (made([0]), "the only row of train has one label, 'a'"),
         (made([0, 0, 0]), "all 3 rows of train have one label, 'a'"),
         (made([2.5, 2.5], kind="regress"), r"all 2 rows of train have the value 2\.5"),
     ],

@@ -245,14 +245,14 @@ DATA: dict[str, Any] = {
 def plain_card(result: dict[str, Any] = RESULT, **told: Any) -> str:
     config = {"task": "classify", "head": "sequence", "pooling": "cls", "names": ["a", "rare"], "shape": asdict(SHAPE)}
     more = {"architecture": "BertForSequenceClassification", "parameters": 1234, "temperature": 1.0, "name": "toy"}
-    return card_tuned(config, result, DATA, **more, **told)
+    return card_tuned(config, result, DATA, **(more | told))
 
 
 def test_failures_and_doubts_stand_in_the_card() -> None:
     header, body = parted(plain_card())
     assert [each["name"] for each in header["model-index"][0]["results"][0]["metrics"]] == ["accuracy, mean of 2 seeds"]
     assert "The run whose weights these are failed" in body
-    assert "1 of 2 runs were no better than the majority" in body
+    assert "1 of 2 runs was no better than the majority" in body
     assert "Fewer than 20 examples in train: rare." in body
     assert "2 texts of test were in train as well" in body
     assert "not shown to be better than the same training from fresh weights" in body
@@ -267,6 +267,38 @@ def test_failures_and_doubts_stand_in_the_card() -> None:
         for start, score in ((True, 0.9), (False, 0.6)) for seed in (1, 2)
     ]  # fmt: skip
     assert "from fresh weights." not in plain_card(better)
+
+
+def test_a_temperature_is_praised_where_it_was_of_use_alone() -> None:
+    """On its own weights: of the first seed, whatever the mean of all is."""
+
+    def quality(error: float, loss: float) -> dict[str, Any]:
+        return {
+            "expected_error": {"mean": 0.2, "seeds": [error, 0.9]},
+            "log_loss": {"mean": 0.2, "seeds": [loss, 0.9]},
+        }
+
+    def card(after: dict[str, Any], **more: Any) -> str:
+        told = {"test": {"before": quality(0.2, 0.5), "after": after, "temperatures": [1.5, 1.0], **more}}
+        return " ".join(plain_card(RESULT | {"calibration": told}, temperature=1.5).split())
+
+    good = card(quality(0.1, 0.5))
+    assert "On test that gave probabilities that mean more: expected calibration error 0.100 instead of 0.200" in good
+    assert "and log loss 0.500 instead of 0.500" in good
+    for worse in (quality(0.1, 0.6), quality(0.3, 0.4)):
+        assert "mean more: " in (said := card(worse))
+        assert "On test that gave probabilities that do not mean more: " in said
+    assert "no temperature was fitted" not in good
+    assert "test: no temperature was fitted for 1 of 2 seeds" in card(quality(0.1, 0.5), unfitted=1)
+    assert "mean more" not in plain_card(RESULT, temperature=1.5), "nothing is known of it"
+
+
+def test_one_run_is_one() -> None:
+    told = json.loads(json.dumps(RESULT))
+    told["parts"]["test"]["pretrained"]["failed"] = {"runs": 1, "of": 1}
+    assert "1 of 1 run was no better than the majority" in plain_card(told)
+    run = {"name": "pretrained-1", "flops": 1e9, "seconds": 4.0, "device": "CPU"}
+    assert "| compute, 1 run |" in plain_card(told, compute={"runs": [run]})
 
 
 def test_the_command_hands_over_a_folder(trunk: Path, tmp_path: Path) -> None:

@@ -157,6 +157,8 @@ def test_what_is_not_the_same_is_not_compared(two: tuple[TuneTask, TuneTask], tm
     mine = load(good.out)
     with pytest.raises(ValueError, match=r"holds no units\.npz to compare with; run its fine-tuning again"):
         compared(good, mine, str(tmp_path / "result.json"))
+    with pytest.raises(ValueError, match=r"there is no .*nope\.json; give the folder of another fine-tuning"):
+        load(str(tmp_path / "nope.json"))
 
     def against(**changed: Any) -> None:
         save(str(tmp_path), {"test": load(poor.out)["test"]._replace(**changed)})

@@ -5,14 +5,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from tests import toys
+from tundish.pipeline import tuned_classes
 from tundish.pipeline.cli import cli
-from tundish.pipeline.cli_finetune import aids_of, columns_of, fallen, sizes_of
+from tundish.pipeline.cli_finetune import aids_of, besides, columns_of, fallen, sizes_of, table_of
 from tundish.pipeline.cli_options import laid_folder, named_tests
 from tundish.pipeline.export import export
 from tundish.stages.examples_tokens import load
@@ -133,15 +135,48 @@ def test_seeds_that_failed_or_learnt_nothing_are_named() -> None:
     told = {"task": "classify", "measure": "accuracy", "runs": runs, "parts": parts, "tested": ["test", "other"]}
     assert fallen(told) == [
         "pretrained weights: seed 4 failed: the loss was nan in epoch 1",
-        "pretrained weights, test: seeds 1, 3 of 4 no better than the most frequent class (accuracy 0.500)",
-        "fresh weights, test: seed 2 of 2 no better than the most frequent class (accuracy 0.500)",
+        "pretrained weights, test: 2 of 4 seeds (1, 3) no better than the most frequent class (accuracy 0.500)",
+        "fresh weights, test: 1 of 2 seeds (2) no better than the most frequent class (accuracy 0.500)",
     ]
     parts = {name: {"majority": None} for name in ("test", "other")}
     assert len(fallen(told | {"parts": parts})) == 1
 
 
+def calibrated(**told: Any) -> dict[str, Any]:
+    after = {"after": {"expected_error": {"mean": 0.05}}}
+    return {"measure": "", "calibration": {"test": {"before": {"expected_error": {"mean": 0.1}}, **after, **told}}}
+
+
+def test_seeds_without_a_temperature_are_told_in_the_terminal() -> None:
+    (said,) = besides(calibrated(temperatures=[1.5, 2.5]))
+    assert said == "test: expected calibration error 0.100, 0.050 at a temperature of 2.00 (fitted on dev)"
+    (said,) = besides(calibrated(temperatures=[1.0, 2.0], unfitted=1))
+    assert "at a temperature of 1.50 (fitted on dev); no temperature was fitted for 1 of 2 seeds (" in said
+    (said,) = besides(calibrated(temperatures=[1.0, 1.0], unfitted=2))
+    assert said.startswith("test: expected calibration error 0.100; no temperature was fitted (dev is all told")
+
+
+def test_classes_are_counted_in_a_line() -> None:
+    classes = {f"c{number}": {"count": 100 - number} for number in range(10)}
+    parts = {"train": {"classes": classes}, "test": {"classes": {"other": {"count": 1}}}}
+    said = ", ".join(f"c{number} {100 - number}" for number in range(8))
+    assert tuned_classes.line({"parts": parts}) == f"classes of train: {said}, and 2 more with 183 together"
+    entities = {"train": {"entities": {"PER": 2, "LOC": 30}}}
+    assert tuned_classes.line({"parts": entities}) == "entities of train: LOC 30, PER 2"
+    assert tuned_classes.line({"parts": {"train": {"rows": 3}}}) == ""
+
+
+def test_equal_seeds_are_told_in_the_table() -> None:
+    mean = {"mean": 1.0, "seeds": [1.0, 1.0], "interval": [1.0, 1.0]}
+    apart = {"mean": 0.9, "seeds": [0.8, 1.0], "interval": [0.7, 1.0]}
+    parts = {"test": {"pretrained": {"accuracy": mean, "macro_f1": apart}, "majority": None}}
+    table = table_of({"tested": ["test"], "measure": "accuracy", "parts": parts, "task": "classify", "names": []})
+    assert list(table.columns[3].cells) == ["all seeds equal", "0.700 to 1.000"]
+
+
 QUICK = """
 import sys
+from tundish.pipeline import tuned_classes
 from tundish.pipeline.cli import cli
 for words in {given}:
     try:

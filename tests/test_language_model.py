@@ -124,6 +124,11 @@ def test_what_cannot_be_asked_is_named(folder: str, tmp_path: Path) -> None:
     hub.write(str(bare), found.shape, found.tensors)
     with pytest.raises(ValueError, match="holds none of"):
         lm.asked(str(bare))
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere; give"):
+        lm.vocabulary_in(str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"there is no device 'cuda:77' here; give one of cpu"):
+        lm.asked(folder, device="cuda:77")
+    assert lm.device_of("cpu").type == "cpu"
     for kind, words in (("electra-discriminator", "holds a discriminator"), ("t5", "an encoder with a decoder")):
         theirs.theirs(kind).save_pretrained(tmp_path / kind)
         with pytest.raises(ValueError, match=words):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.tuned import POST, SHAPES, TIGHT, batch, model_of
-from tundish.operators.model.dropping import skipped
+from tundish.operators.model.dropping import skipped, spaced
 from tundish.operators.model.heads import Tuned
 from tundish.operators.model.init import parameters_of
 from tundish.operators.model.packed import packed
@@ -106,7 +106,7 @@ def test_the_most_important_heads_are_kept() -> None:
     assert kept_heads(importance, 2, same=True) == [[1, 3], [1, 3]]
     assert kept_heads(torch.ones(1, 4), 2) == [[0, 1]]
     for keep in (0, 5):
-        with pytest.raises(ValueError, match=f"{keep} of 4 heads"):
+        with pytest.raises(ValueError, match=f"{keep} of 4 heads cannot be kept; give a number between 1 and 4$"):
             require_heads(FOUR, keep)
 
 
@@ -169,6 +169,9 @@ def test_the_best_layers_are_those_of_all_that_fit() -> None:
 
 def test_layers_that_cannot_be_kept_are_refused() -> None:
     sparse = replace(SIX, window=0, experts=2, gated=False, layers=2)
+    for found in (lambda: kept_layers(SIX, 7), lambda: spaced(6, 7)):
+        with pytest.raises(ValueError, match=r"7 of 6 layers cannot be kept; give a number between 1 and 6$"):
+            found()
     with pytest.raises(ValueError, match="no 1 of 3 layers"):
         kept_layers(replace(SHAPES["deberta"], layers=3, span=3), 1)
     for given, words in (({"way": "luck"}, "not dropped by"), ({"way": "contribution"}, "not given")):

@@ -56,7 +56,8 @@ def written(path: Path, made: list[dict[str, Any]]) -> str:
 
 
 def tuned(model: str, folder: Path, kind: str) -> TuneTask:
-    files = {name: written(folder / f"{name}.jsonl", rows(kind, 40, at)) for at, name in enumerate(("train", "test"))}
+    parts = ("train", "test", "dev") if kind == "classify" else ("train", "test")  # enough to fit a temperature on
+    files = {name: written(folder / f"{name}.jsonl", rows(kind, 40, at)) for at, name in enumerate(parts)}
     given = {"seeds": (1,), "epochs": 1, "scratch": False, "length": 48, "lr": 1e-3}
     task, _ = prepared(model, kind, files, str(folder / "out"), **given)
     tune(task, 0, 1, lambda line: None)
@@ -196,6 +197,13 @@ def test_the_command_writes_a_line_a_row(model: str, tmp_path: Path) -> None:
         json.loads(line)["label"] for line in lines.splitlines()
     ]
     assert raw != lines
+
+
+def test_a_device_that_is_not_there_is_named(model: str, tmp_path: Path) -> None:
+    task = tuned(model, tmp_path, "classify")
+    with pytest.raises(ValueError, match=r"there is no device 'cuda:77' here; give one of cpu"):
+        predictor(task.out, device="cuda:77")
+    assert predictor(task.out, device="cpu").device.type == "cpu"
 
 
 def test_what_holds_no_fine_tuned_model_is_named(model: str, tmp_path: Path) -> None:

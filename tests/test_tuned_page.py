@@ -394,3 +394,36 @@ def test_a_column_that_is_not_there_is_refused_before_anything_is_learnt(model: 
     assert isinstance(ran.exception, ValueError)
     assert "has no column 'genre'" in str(ran.exception)
     assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_seeds_without_a_temperature_are_told(tmp_path: Path) -> None:
+    """All of them: nothing was divided; some: the rest was, and how many were not."""
+    told = result()
+    for heats, none, there in (([1.0, 1.0], 2, False), ([1.0, 3.0], 1, True)):
+        told["calibration"][EVIL] |= {"temperatures": heats, "unfitted": none}
+        (tmp_path / "result.json").write_text(json.dumps(told))
+        text = Path(page(str(tmp_path))).read_text()
+        assert ("divided by a temperature of" in text) is there
+        assert ("no temperature was fitted for 1 of 2 seeds (dev is all told rightly" in text) is there
+        assert "no temperature was fitted" in text
+
+
+def test_equal_seeds_are_told_beside_their_interval(tmp_path: Path, text: str) -> None:
+    assert "all seeds equal" not in text
+    told = result()
+    told["parts"][EVIL]["pretrained"]["accuracy"] = {"mean": 0.8, "seeds": [0.8, 0.8], "interval": [0.8, 0.8]}
+    (tmp_path / "result.json").write_text(json.dumps(told))
+    assert Path(page(str(tmp_path))).read_text().count("0.800 to 0.800, all seeds equal") == 2, "tile and row"
+
+
+def test_how_many_examples_a_class_has_is_shown(tmp_path: Path, text: str) -> None:
+    assert "Examples of classes" not in text
+    (tmp_path / "result.json").write_text(json.dumps(result()))
+    classes = {f"c{number:02}": {"count": 1000 + number, "share": 0.01} for number in range(22)} | {EVIL: {"count": 9}}
+    data = {"parts": {"test": {"classes": {"c21": {"count": 7}}}, "train": {"classes": classes}}, "told": []}
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    section = Path(page(str(tmp_path))).read_text().split('id="tuned-classes"')[1].split("</section>")[0]
+    table = section[section.index("Examples in the files; 3 more are rarer in train") :].split("</table>")[0]
+    assert re.findall(r"<th scope=\"col\"[^>]*>([^<]*)</th>", table) == ["class", "train", "test"]
+    first = table[table.index("<tbody>") :].split("</tr>")[0]
+    assert re.findall(r">([^<>]+)<", first) == ["c21", "1,021", "7"]

@@ -78,7 +78,7 @@ def spaced(layers: int, keep: int) -> tuple[int, ...]:
     ((0, 2, 4, 6, 8, 10), (0, 1, 3, 4))
     """
     if not 1 <= keep <= layers:
-        raise ValueError(f"{keep} of {layers} layers cannot be kept; give a number between")
+        raise ValueError(f"{keep} of {layers} layers cannot be kept; give a number between 1 and {layers}")
     return tuple(number * layers // keep for number in range(keep))
 
 

@@ -121,7 +121,7 @@ def kept_heads(importance: Tensor, keep: int, *, same: bool = False) -> list[lis
 def require_heads(shape: Shape, keep: int) -> None:
     """Refuse to keep so many heads of a layer, where that cannot be."""
     if not 1 <= keep <= shape.heads:
-        raise ValueError(f"{keep} of {shape.heads} heads cannot be kept; give a number between")
+        raise ValueError(f"{keep} of {shape.heads} heads cannot be kept; give a number between 1 and {shape.heads}")
     if shape.positions == "alibi":
         raise ValueError("ALiBi's slopes follow from the number of heads, and would be others; prune layers instead")
 
@@ -189,7 +189,7 @@ def kept_layers(shape: Shape, keep: int, way: str = "top", importance: Tensor | 
     if way not in WAYS:
         raise ValueError(f"layers are not dropped by {way!r}; choose one of {', '.join(WAYS)}")
     if not 1 <= keep <= layers:
-        raise ValueError(f"{keep} of {layers} layers cannot be kept; give a number between")
+        raise ValueError(f"{keep} of {layers} layers cannot be kept; give a number between 1 and {layers}")
     if way == "contribution":
         if importance is None or len(importance) != layers:
             raise ValueError("layers are dropped by what they contribute, and that is not given; give one number each")
