@@ -117,7 +117,7 @@ def test_another_result_is_what_it_is_compared_with(
         (["--search", "random", "--space", "rate=1..2"], "names no setting"),
         (["--search", "asha", "--space", "lr=1e-4,1e-3"], "add --on ray"),
         (["--task", "regress", "--code-length"], "regress has no classes to send"),
-        (["--against", "nowhere"], "nowhere holds no units.npz"),
+        (["--against", "nowhere"], "there is no nowhere"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_read(
