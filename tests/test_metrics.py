@@ -238,8 +238,8 @@ def test_the_file_says_to_prometheus_what_the_sink_was_told(tmp_path: Path) -> N
     }
 
 
-def test_buckets_are_those_of_a_plain_count_and_labels_survive() -> None:
-    sink = TextFile("/nowhere/a.prom", clock=lambda: -math.inf)
+def test_buckets_are_those_of_a_plain_count_and_labels_survive(tmp_path: Path) -> None:
+    sink = TextFile(str(tmp_path / "a.prom"), clock=lambda: -math.inf)
     values, odd = [0.05, 0.1, 0.2, 5.0, 5.0, 99.0, 4000.0], 'a "b" \\next c\nd, {e="f"}'
     for value in values:
         sink(BY_NAME["shard_seconds"], value, {"stage": odd, "run": ""})
