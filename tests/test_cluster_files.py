@@ -262,7 +262,7 @@ def test_the_image_is_pinned_without_root_and_made_of_what_is_there() -> None:
         ("USER 1000", "USER root", "gpu runs as root"),
         ("COPY stages stages", "COPY levels levels", "nothing to copy: levels"),
         ("COPY stages stages", "ADD http://host.invalid/a a", "ADD is not for us"),
-        ("--constraint /tmp/constraints.txt /tmp/wheels", "/tmp/wheels", "not pinned"),
+        ("--constraint constraints.txt wheels", "wheels", "not pinned"),
         ("ENV TUNDISH_CACHE=/opt/tundish", "ENV HF_TOKEN=abc", "a secret"),
     ],
 )
