@@ -5,14 +5,16 @@
 
 Promises: the same calls, items and bytes as without it. CPU is that of the process and of all processes below it, which
 is where Extract and SentencePiece work; the peak is the most memory the process itself held while it had the item,
-libraries included. Costs about 0.2 ms an item, and 100 bytes of memory a shard. Where the system has no /proc (macOS)
-CPU lacks children that are still alive, and the peak is the most since the process began. Refuses nothing.
+libraries included. Costs about 0.2 ms an item, and 100 bytes of memory a shard. Where the system does not count
+a peak anew a thread looks at what is held; where it has no /proc (macOS) CPU lacks children that are still alive, and
+the peak is the most since the process began. Refuses nothing.
 """
 
 import contextlib
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from tundish.cluster.verbs import Cluster, may_run_twice, wants_gpu
 PROC = Path("/proc")
 TICK = os.sysconf("SC_CLK_TCK")
 RESET = "5"  # written to clear_refs it sets the high-water mark of memory to what is held now (proc(5))
+LOOK = 0.01  # seconds from one look at what is held to the next, where the system does not count
+SLACK = 32 << 20  # bytes by which the kernel's counts of a process may differ: each core keeps some pages to itself
 
 
 class Spent(NamedTuple):
@@ -53,10 +57,11 @@ class Timed:
         return wants_gpu(self.work)
 
     def __call__(self, item: Any) -> tuple[Any, str, float, float, int]:
-        forget_peak()
-        wall, cpu = time.monotonic(), cpu_seconds()
-        answer = self.work(item)
-        return answer, name_of(item), time.monotonic() - wall, max(0.0, cpu_seconds() - cpu), peak_memory()
+        with Peak() as peak:
+            wall, cpu = time.monotonic(), cpu_seconds()
+            answer = self.work(item)
+            wall, cpu = time.monotonic() - wall, max(0.0, cpu_seconds() - cpu)
+        return answer, name_of(item), wall, cpu, peak.bytes
 
 
 class Metered:
@@ -107,15 +112,56 @@ def _below(process: str) -> float:
     return own + sum(map(_below, _children(process)))
 
 
-def forget_peak() -> None:
-    """From here on the peak is counted anew, where the system can."""
+class Peak:
+    """`with Peak() as peak`: `peak.bytes` is the most memory that this process held inside, libraries included.
+
+    The system counts, where it counts anew when told to; some containers refuse that, and there a thread looks every
+    10 ms, which misses what is held for less. Without /proc it is the most since the process began.
+    """
+
+    def __enter__(self) -> "Peak":
+        self.bytes = 0
+        self._over, self._looks = threading.Event(), None
+        if not forget_peak() and held_now():
+            self._looks = threading.Thread(target=self._look, daemon=True)
+            self._looks.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._looks is None:
+            self.bytes = peak_memory()
+        else:
+            self._looks.join()
+
+    def _look(self) -> None:
+        while True:
+            self.bytes = max(self.bytes, held_now())
+            if self._over.wait(LOOK):
+                break
+        self.bytes = max(self.bytes, held_now())
+
+
+def forget_peak() -> bool:
+    """From here on the system counts the peak anew; whether it does."""
     with contextlib.suppress(OSError):
         (PROC / "self/clear_refs").write_text(RESET)
+        return peak_memory() < held_now() + SLACK
+    return False
 
 
 def peak_memory() -> int:
     """Bytes that this process has held at most since `forget_peak`; else since it began."""
-    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as told:
-        return 1024 * int(next(line for line in told if line.startswith("VmHWM:")).split()[1])
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(held if sys.platform == "darwin" else held * 1024)
+    return _status("VmHWM:") or int(held if sys.platform == "darwin" else held * 1024)
+
+
+def held_now() -> int:
+    """Bytes that this process holds; 0 where the system does not tell."""
+    return _status("VmRSS:")
+
+
+def _status(line: str) -> int:
+    with contextlib.suppress(OSError, StopIteration), open(PROC / "self/status", encoding="ascii") as told:
+        return 1024 * int(next(one for one in told if one.startswith(line)).split()[1])
+    return 0

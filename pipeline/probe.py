@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from tundish.cluster import signing, store
 from tundish.cluster.local import Local
-from tundish.cluster.metered import Metered, Spent, forget_peak, peak_memory
+from tundish.cluster.metered import Metered, Spent, held_now, peak_memory
 from tundish.cluster.shards import Dataset
 from tundish.pipeline.plan import Step, place_of
 from tundish.pipeline.probe_sample import LEAST, Base, Taken, alike, drawn, pieces, smaller
@@ -170,8 +170,7 @@ class _Run:
         pieces_drawn = self.drawn.get(group[0].stage.address)
         only = {"Read": pieces_drawn} if pieces_drawn is not None else {}
         cluster, started = Metered(Local(1), only), time.monotonic()
-        forget_peak()
-        floor = peak_memory()
+        floor = held_now() or peak_memory()
         try:
             for step in group:
                 step.stage.prepare()

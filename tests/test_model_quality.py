@@ -3,8 +3,10 @@
 import io
 import json
 import random
+import shutil
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -335,9 +337,25 @@ def test_predictions_lie_beside_the_documents(tmp_path: Path, tuned: tuple[str, 
     raw = run(Predict(read, finetune, calibrated=False), Local(), root).dataset.table()
     assert raw.column_names == ["id", "prediction", "prediction_probability"]
     assert raw["prediction"].to_pylist() == table["mood"].to_pylist(), "a temperature changes no order"
-    assert raw["prediction_probability"].to_pylist() != table["mood_probability"].to_pylist()
+    (folder,) = Path(root).glob("finetune-*")
+    odds = [
+        np.log(p / (1 - p)) for p in (raw["prediction_probability"].to_numpy(), table["mood_probability"].to_numpy())
+    ]
+    assert odds[0] / predictor(str(folder)).heat == pytest.approx(odds[1], abs=1e-4)
     with pytest.raises(ValueError, match="a name of its own"):
         Predict(read, finetune, column="text")
+
+
+def test_what_is_asked_is_divided_by_the_temperature_of_the_folder(tmp_path: Path, tuned: tuple[str, Finetune]) -> None:
+    (sealed,) = Path(tuned[0]).glob("finetune-*")
+    told = json.loads((shutil.copytree(sealed, tmp_path / "cold") / "result.json").read_text())
+    next(iter(told["calibration"].values()))["temperatures"] = [0.5]
+    told["runs"][0]["failed"] = ""
+    (tmp_path / "cold" / "result.json").write_text(json.dumps(told))
+    ask = Asking(str(tmp_path / "cold"), "cold", "classify", ("glad", "sad"), 16, True)
+    texts = pa.chunked_array([[toys.prose(n, 2) for n in range(5)]])
+    (found, _), (raw, _) = ask(texts), replace(ask, calibrated=False)(texts)
+    assert np.log(found[:, 0] / found[:, 1]) == pytest.approx(2 * np.log(raw[:, 0] / raw[:, 1]))
 
 
 NUMBERS = np.array([[0.1, 0.9], [0.8, 0.2], [0.5, 0.5]])
