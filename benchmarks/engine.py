@@ -97,7 +97,8 @@ def overhead(folder: Path, source: Dataset, workers: int, rounds: int, ray: bool
     for name in ("promised", *clusters):
         key = {"engine": "overhead_share", "promised": "promises_share"}.get(name, f"overhead_share_{name}") + suffix
         found[key], *found[f"{key}_spread"] = share(timed, name, "bare")
-        found[f"{key}_cpu"], *found[f"{key}_cpu_spread"] = share(timed, name, "bare", 1)
+        if name != "ray":  # whose workers are no children of this process
+            found[f"{key}_cpu"], *found[f"{key}_cpu_spread"] = share(timed, name, "bare", 1)
     return found
 
 

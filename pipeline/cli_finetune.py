@@ -95,11 +95,10 @@ def finetune_command(
         ERR.print(sentence, highlight=False, soft_wrap=True, markup=False)
     with Progressed(ERR, quiet=as_json) as shown, cluster_of(on, None, shown.watch) as bring:
         cluster = bring()
-        task, found = cli_search.searched(task, wanted, cluster, trainers)
+        task, found, trials = cli_search.searched(task, wanted, cluster, trainers)
         cluster.gang("Finetune", partial(tune, task), size=trainers[1], least=trainers[0])
-        found |= cli_search.beside(task, wanted, cluster, trainers, partial(divided, task, files, **given))
+        found |= cli_search.beside(task, wanted, cluster, trainers, partial(divided, task, files, **given), trials)
         found |= cli_company.told(task, company, files, own, cluster)
-        found["compute"] = json.loads((Path(out) / "compute.json").read_text())
     result = json.loads((Path(out) / "result.json").read_text()) | found
     result |= {"f1_of": result["names"][1]} if kind == "classify" and len(result["names"]) == 2 else {}
     write_json(str(Path(out) / "result.json"), result)

@@ -22,6 +22,7 @@ OPTIONS = (
 )
 Told = dict[str, Any]
 Trainers = tuple[int, int]
+Trials = list[Any]  # of stages/finetune_compute.Beside
 
 
 class Wanted(NamedTuple):
@@ -69,11 +70,12 @@ def refuse(wanted: Wanted, kind: str, on: str) -> None:
         finetune_units.load(wanted.against)
 
 
-def searched(task: Any, wanted: Wanted, cluster: Any, trainers: Trainers) -> tuple[Any, Told]:
-    """The task with the best setting there is, and what the search told; the task itself where none was asked for."""
+def searched(task: Any, wanted: Wanted, cluster: Any, trainers: Trainers) -> tuple[Any, Told, Trials]:
+    """The task with the best setting there is, what the search told, and its trials; the task itself where none was
+    asked for."""
     if not wanted.search:
-        return task, {}
-    from tundish.stages.search import Search, chosen, search
+        return task, {}, []
+    from tundish.stages.search import Search, chosen, made_for, search
     from tundish.stages.search_space import space_of
 
     plan = Search(task, space_of(wanted.space), wanted.trials, wanted.search)
@@ -84,7 +86,7 @@ def searched(task: Any, wanted: Wanted, cluster: Any, trainers: Trainers) -> tup
     else:
         cluster.gang("Search", partial(search, plan), size=trainers[1], least=trainers[0])
     best, told = chosen(plan)
-    return best, {"search": told}
+    return best, {"search": told}, made_for(plan)
 
 
 def beside(
@@ -93,14 +95,18 @@ def beside(
     cluster: Any,
     trainers: Trainers,
     divided: Callable[[Sequence[int]], list[Any]],
+    trials: Trials,
 ) -> Told:
-    """What stands beside a task whose runs are made. `divided(seeds)`: the task on random splits."""
+    """What stands beside a task whose runs are made. `divided(seeds)`: the task on random splits; `trials`: of its
+    search."""
     from tundish.cluster import store
-    from tundish.stages.finetune_code import code_length
+    from tundish.stages import finetune_compute
+    from tundish.stages.finetune_code import code_length, made_for
     from tundish.stages.finetune_runs import tune
     from tundish.stages.finetune_splits import splits_of
 
-    told = _compared(task, wanted.against)
+    told, others = _compared(task, wanted.against), []
+    named = {"search": trials} if trials else {}
     if wanted.splits:
         others = divided(range(1, wanted.splits + 1))
         for number, other in enumerate(others, 1):
@@ -109,6 +115,8 @@ def beside(
     if wanted.code_length:
         cluster.gang("Code-length", partial(code_length, task), size=trainers[1], least=trainers[0])
         told["code_length"] = store.read_json(store.join(task.out, "code.json"))
+        named["code_length"] = made_for(task, told["code_length"]["sizes"])
+    told["compute"] = finetune_compute.besides(task, named, others)
     return told
 
 
@@ -178,6 +186,8 @@ def _comparison(told: Told) -> list[str]:
 
 
 def _splits(told: Told) -> list[str]:
+    from tundish.pipeline.tuned_beside import agreement
+
     over, standard = told["over_splits"], told["standard"]["pretrained"]
     if not standard or not over["pretrained"]:
         return ["splits: every run of a split failed"]
@@ -188,8 +198,9 @@ def _splits(told: Told) -> list[str]:
     ]
     if "keeps_its_sign" in told:
         gains = [one["difference"]["mean"] for one in (told["standard"], *told["random"]) if one.get("difference")]
-        kept = "the same sign in all" if told["keeps_its_sign"] else "the sign is not the same in all"
-        said.append(f"pretrained less fresh, split by split: {', '.join(f'{each:+.3f}' for each in gains)}: {kept}")
+        said.append(
+            f"pretrained less fresh, split by split: {', '.join(f'{each:+.3f}' for each in gains)}: {agreement(told)}"
+        )
     return said
 
 

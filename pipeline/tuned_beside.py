@@ -47,8 +47,7 @@ def comparisons(result: Mapping[str, Any]) -> dict[str, Any] | None:
     split = result.get("splits") or {}
     over = (split.get("over_splits") or {}).get("difference")
     if over:
-        note = "the same sign in all" if split.get("keeps_its_sign") else "not the same sign in all"
-        rows.append(_row(f"pretrained less fresh, {len(split['random'])} random splits", over, note))
+        rows.append(_row(f"pretrained less fresh, {len(split['random'])} random splits", over, agreement(split)))
     sentences = [*_splits(split), *_code(result.get("code_length"))]
     if not rows and not sentences:
         return None
@@ -58,6 +57,21 @@ def comparisons(result: Mapping[str, Any]) -> dict[str, Any] | None:
         title = f"{row['what']}: {row['value']:+.3f}" + (f", {low:+.3f} to {high:+.3f}" if low is not None else "")
         row["picture"] = figures.ranged(title, axis, [Range(row["value"], low, high)], 0.0)
     return {"rows": rows, "axis": axis, "sentences": sentences}
+
+
+def agreement(split: Mapping[str, Any]) -> str:
+    """Whether pretrained weights are ahead, or behind, on each split; and on how many clearly.
+
+    >>> wide, narrow = {"difference": {"interval": [-0.1, 0.3]}}, {"difference": {"interval": [0.1, 0.3]}}
+    >>> agreement({"standard": wide, "random": [narrow, narrow], "keeps_its_sign": True})
+    'the same sign in all 3, clear in 2'
+    """
+    gains = [one["difference"] for one in (split["standard"], *split["random"]) if one.get("difference")]
+    clear = sum(bool((ends := each.get("interval")) and (ends[0] > 0 or ends[1] < 0)) for each in gains)
+    if len(gains) == 1:
+        return f"one split alone, {'clear' if clear else 'open'}"
+    sign = "the same" if split.get("keeps_its_sign") else "not the same"
+    return f"{sign} sign in all {len(gains)}, clear in {clear or 'none'}"
 
 
 def _row(what: str, one: Mapping[str, Any], note: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tundish.cluster import store
 from tundish.operators.text import personal
 from tundish.pipeline import tuned_figures as figures
 from tundish.pipeline import tuned_training
-from tundish.pipeline.templates import template
+from tundish.pipeline.templates import counted, template
 from tundish.pipeline.tuned_beside import comparisons, compressed, contaminated, searched
 from tundish.pipeline.tuned_classes import balance
 from tundish.pipeline.tuned_figures import Range
@@ -82,6 +82,7 @@ def shown(result: Result, beside: Mapping[str, Any] | None = None, name: str = "
         "balance": balance(beside.get("data") or {}, CLASSES),
         "slices": _slices(result),
         "hardest": masked(result.get("hardest", [])),
+        "rightly": _rightly(result.get("hardest", [])),
         "suspects": _suspects(result),
         "curves": _curves(result, name),
         "told": (beside.get("data") or {}).get("told", []),
@@ -165,6 +166,17 @@ def failures(result: Result) -> list[dict[str, str]]:
                 why = f"{score:.3f} on {part}, and the majority is {common:.3f}"
                 found.append({"run": run["name"], "why": why})
     return found
+
+
+def _rightly(hardest: Sequence[Mapping[str, Any]]) -> str:
+    """How many of the hardest are no errors, in words; nothing where none is, or where it is not known.
+
+    >>> _rightly([{"label": "a", "guess": "a", "probability": 0.6}])
+    'All are'
+    """
+    right = sum("probability" in each and each.get("label") == each.get("guess") for each in hardest)
+    many = counted(right, "is", "are") if right < len(hardest) else "All are"
+    return many if right else ""
 
 
 def _training(result: Result, compute: Result | None) -> dict[str, Any] | None:

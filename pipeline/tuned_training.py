@@ -21,6 +21,7 @@ HOWS = {
     "annealed": "in proportion to their examples to a power that falls from 1 to 0.2 with the epochs",
 }
 UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
+BESIDE = {"search": "trials of the search", "code_length": "the code length", "splits": "random splits"}
 Told = Mapping[str, Any]
 
 
@@ -159,7 +160,7 @@ def compute(told: Told | None) -> dict[str, Any] | None:
         return None
     kinds: dict[str, list[Told]] = {}
     for run in runs:
-        kinds.setdefault(_kind(run["name"]), []).append(run)
+        kinds.setdefault(BESIDE.get(run.get("of", ""), "") or _kind(run["name"]), []).append(run)
     return {
         "rows": [_row(kind, each) for kind, each in kinds.items()],
         "all": _row("all", runs),

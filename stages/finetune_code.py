@@ -13,6 +13,7 @@ block, in sum about one on all rows, for each seed and start. Refuses kinds with
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -25,6 +26,7 @@ from torch import Tensor
 from tundish.cluster import store
 from tundish.operators.model import certainty
 from tundish.operators.model.shape import Shape
+from tundish.stages.finetune_compute import clocked
 from tundish.stages.finetune_kinds import true_tags
 from tundish.stages.finetune_means import gained, over
 from tundish.stages.finetune_one import trained
@@ -135,7 +137,9 @@ def made(
     """Train on the first rows, and seal what the labels behind them cost."""
     block = between(parts["train"], run.size, end)
     labels = labels_of(block)
+    began = time.perf_counter()
     _, outcome = trained(task, run, shape, weights, {**parts, "next": block}, device, lambda *_: None)
+    clocked(task, run, time.perf_counter() - began, device)
     cost = math.nan if outcome.failed else nats(block, outcome.said["next"]["logits"])
     sound = math.isfinite(cost)
     count = int(labels.each.sum())
@@ -144,9 +148,19 @@ def made(
         "end": end,
         "labels": count,
         "nats": cost if sound else count * math.log(labels.classes),
+        "epochs": len(outcome.losses),
         "failed": outcome.failed or ("" if sound else "what it said was no number"),
     }
     store.write_json(_place(task, run), told)
+
+
+def made_for(task: TuneTask, sizes: Sequence[int]) -> list[tuple[TuneTask, Run, int]]:
+    """Of each block what was trained to send it, and through how many epochs."""
+    task, found = alone(task), []
+    for run, _ in runs_of(task, sizes):
+        told = _sealed(task, run)
+        found.append((task, run, int(told.get("epochs", task.epochs))))
+    return found
 
 
 def concluded(task: TuneTask, train: Rows) -> Told:

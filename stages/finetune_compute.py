@@ -2,13 +2,15 @@
 
     out/took/KEY-NAME.json     of a run that was made: seconds of training it and asking it, the device
     out/compute.json           of every run its operations of training, with seconds and device where a clock ran; their
-                               sums; and of the pretraining operations and seconds, or what the card says of them
+                               sums; and of the pretraining operations and seconds, or what the card says of them. What
+                               was trained beside the runs says in `of` what for: search, code_length, splits
 
 Beside the result and no part of it: clocks differ, and a result is a function of its sealed runs.
 
 Promises: operations are those of `operators/model/flops.tuning` over the rows that were learnt from, other tasks on the
 trunk included; asking a model afterwards is not counted. With `unfreeze` they are as if all layers learnt, with
-`balance` of rows of mean length. A run that was sealed before its clock was kept has no seconds, and is told as such.
+`balance` of rows of mean length; a trial of a search without other tasks on its trunk, and one that was stopped up to
+the epoch it was last scored after. A run that was sealed before its clock was kept has no seconds, and is told as such.
 Costs a pass over the lengths, and one over the log of a pretraining where the model's folder has one.
 """
 
@@ -27,11 +29,13 @@ from tundish.operators.model.shape import Shape
 from tundish.stages.finetune_kinds import readied
 from tundish.stages.finetune_rows import Rows, flattened, rows_of, sizes_of
 from tundish.stages.finetune_task import Run, TuneTask
+from tundish.stages.hub import weights_of
 
 FILE, FOLDER, LOG, CARD = "compute.json", "took", "log.jsonl", "README.md"
 SAID = re.compile(r"^\| compute \| (.+) \|$", re.MULTILINE)  # of a card of ours
 ANY = 1 << 40  # tokens that a row may have, where only lengths are asked for
 Told = dict[str, Any]
+Beside = tuple[TuneTask, Run, int]  # a run that is not one of the task's own, with its epochs
 
 
 def device_name(device: torch.device) -> str:
@@ -102,8 +106,36 @@ def spent(task: TuneTask, shape: Shape, train: Rows, sealed: Callable[[Run], Map
     for run in task.runs:
         told = sealed(run)
         assert told is not None, f"{run.name} is made before it is told of"
-        clock = store.read_json(_place(task, run)) or {"seconds": None, "device": None}
-        runs.append({"name": run.name, "flops": operations(task, run, told, shape, train), **clock})
+        runs.append(_one(task, run, told, shape, train))
+    return _told(task, runs, pretraining(task.model))
+
+
+def besides(task: TuneTask, named: Mapping[str, Iterable[Beside]], splits: Iterable[TuneTask] = ()) -> Told:
+    """compute.json with what was trained beside the task's own runs: trials, blocks of a code, other splits. `named`:
+    what they are for -> the runs; each bears that in `of`."""
+    told = store.read_json(store.join(task.out, FILE))
+    assert told, "the runs are told of before what stands beside them"
+    runs = [each for each in told["runs"] if "of" not in each]
+    if some := {name: list(each) for name, each in named.items()}:
+        shape, _ = weights_of(task.model)
+        train = rows_of(task.parts["train"], task.specials, shape.length)
+        for name, made in some.items():
+            runs += [
+                _one(one, run, {"losses": [0.0] * epochs}, shape, train) | {"of": name} for one, run, epochs in made
+            ]
+    for other in splits:
+        own = store.read_json(store.join(other.out, FILE)) or {"runs": []}
+        runs += [each | {"of": "splits"} for each in own["runs"]]
+    return _told(task, runs, told["pretraining"])
+
+
+def _one(task: TuneTask, run: Run, told: Mapping[str, Any], shape: Shape, train: Rows) -> Told:
+    clock = store.read_json(_place(task, run)) or {"seconds": None, "device": None}
+    return {"name": run.name, "flops": operations(task, run, told, shape, train), **clock}
+
+
+def _told(task: TuneTask, runs: list[Told], before: Told | None) -> Told:
+    """The sums, written."""
     known = [each for each in runs if each["seconds"] is not None]
     found = {
         "flops": sum(each["flops"] for each in runs),
@@ -111,7 +143,7 @@ def spent(task: TuneTask, shape: Shape, train: Rows, sealed: Callable[[Run], Map
         "untimed": len(runs) - len(known),
         "devices": sorted({each["device"] for each in known}),
         "runs": runs,
-        "pretraining": pretraining(task.model),
+        "pretraining": before,
     }
     store.write_json(store.join(task.out, FILE), found)
     return found

@@ -13,6 +13,7 @@ task refuses before the first trial begins, and to choose among trials that all 
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from typing import Any
 from tundish.cluster import store
 from tundish.operators.model import certainty
 from tundish.operators.model.shape import Shape
+from tundish.stages.finetune_compute import clocked
 from tundish.stages.finetune_kinds import majority
 from tundish.stages.finetune_one import Besides, trained
 from tundish.stages.finetune_rows import Rows
@@ -113,11 +115,12 @@ def made(
         report(epochs, score)
         return False
 
-    besides = Besides(watch=watch)
+    besides, began = Besides(watch=watch), time.perf_counter()
     _, outcome = trained(task, plan.run(number), shape, weights, parts, device, lambda *_: None, besides)
     losses = [each if math.isfinite(each) else None for each in outcome.losses]  # JSON knows no other numbers
     told |= {"end": "failed" if outcome.failed else "whole", "failed": outcome.failed, "losses": losses}
     told |= {"dev": outcome.dev, "rate": outcome.rate}
+    clocked(task, plan.run(number), time.perf_counter() - began, device)
     seal(plan, told)
     return told
 
@@ -205,6 +208,13 @@ def result_of(plan: Search, trials: Sequence[Trial], floor: float | None) -> dic
         ],
         "trials": [each | {"score": score} for each, score in zip(trials, scores, strict=True)],
     }
+
+
+def made_for(plan: Search) -> list[tuple[TuneTask, Run, int]]:
+    """Of each trial what it trained, and through how many epochs."""
+    each = [sealed(plan, number) or _begun(plan, number) for number in range(plan.trials)]
+    epochs = [max(len(told["dev"]), len(told.get("losses", ()))) for told in each]
+    return [(plan.tasks[number], plan.run(number), many) for number, many in enumerate(epochs)]
 
 
 def chosen(plan: Search) -> tuple[TuneTask, dict[str, Any]]:

@@ -144,7 +144,7 @@ def test_nothing_else_is_changed_and_blocks_are_sealed(
     before = finetune_code.trained
     monkeypatch.setattr(finetune_code, "trained", lambda *given: again.append(given[1].name) or before(*given))
     folder = Path(task.out)
-    assert sorted(each.name for each in folder.iterdir()) == ["code", "code.json"]
+    assert sorted(each.name for each in folder.iterdir()) == ["code", "code.json", "took"]
     lost = next((folder / "code").glob("*-fresh-1-of-24.json"))
     lost.unlink()
     assert made(task) == told

@@ -74,7 +74,26 @@ def test_splits_have_runs_of_their_own_by_the_same_setting(whole: tuple[Path, st
         assert told["splits"]["random"][number - 1]["pretrained"] == scores
     assert told["splits"]["standard"]["pretrained"] == told["parts"]["test"]["pretrained"]["accuracy"]
     assert f"{told['splits']['over_splits']['pretrained']['mean']:.3f}" in shown
-    assert ("the same sign in all" in shown) == told["splits"]["keeps_its_sign"]
+    sign = "the same" if told["splits"]["keeps_its_sign"] else "not the same"
+    assert f"{sign} sign in all 3, clear in " in shown
+
+
+def test_what_stands_beside_the_runs_is_counted_with_them(whole: tuple[Path, str]) -> None:
+    out, shown = whole
+    told = json.loads((out / "compute.json").read_text())
+    assert result(out)["compute"] == told
+    kinds: dict[str, list[Any]] = {}
+    for run in told["runs"]:
+        kinds.setdefault(run.get("of", ""), []).append(run)
+    blocks = 4 * (len(json.loads((out / "code.json").read_text())["sizes"]) - 1)
+    assert {name: len(each) for name, each in kinds.items()} == {"": 4, "search": 3, "splits": 8, "code_length": blocks}
+    assert told["untimed"] == 0, "a clock ran for each of them"
+    assert told["flops"] == sum(run["flops"] for run in told["runs"])
+    assert {run["flops"] for run in kinds["search"]} == {kinds[""][0]["flops"]}, "an epoch each, whatever its batch"
+    least, most = min(run["flops"] for run in kinds["code_length"]), max(run["flops"] for run in kinds["code_length"])
+    assert least < most < kinds[""][0]["flops"], "a block is learnt from a part of the rows"
+    assert f"{4 + 3 + 8 + blocks} runs took " in shown
+    assert "trials of the search" in (out / "report.html").read_text()
 
 
 def test_code_and_comparison_are_told(whole: tuple[Path, str]) -> None:
