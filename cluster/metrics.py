@@ -53,6 +53,9 @@ _LIST = (
            ("stage", "reason", "run")),
     Metric("worker_memory_bytes", "gauge", "bytes", "the most that a worker has held since it began", "memory"),
     Metric("driver_memory_bytes", "gauge", "bytes", "the most that the driver has held", "memory", ("run",)),
+    Metric("training_memory_bytes", "gauge", "bytes", "the most that the first trainer's process has held", "training"),
+    Metric("training_device_memory_bytes", "gauge", "bytes",
+           "the most that the first trainer has held of its GPU, in tensors", "training"),
     Metric("training_loss", "gauge", "", "mean loss of a step", "training"),
     Metric("training_gradient_norm", "gauge", "", "norm of the gradient, before it is clipped", "training"),
     Metric("training_learning_rate", "gauge", "", "learning rate", "training"),
@@ -69,7 +72,8 @@ _LIST = (
 METRICS: tuple[Metric, ...] = tuple(one._replace(name=f"tundish_{one.name}") for one in _LIST)
 BY_NAME: Mapping[str, Metric] = {one.name.removeprefix("tundish_"): one for one in METRICS}
 PLAIN = {"loss": "loss", "norm": "gradient_norm", "lr": "learning_rate", "tokens": "tokens",
-         "tokens_per_second": "tokens_per_second", "mfu": "mfu_ratio", "padding": "padding_ratio"}  # fmt: skip
+         "tokens_per_second": "tokens_per_second", "mfu": "mfu_ratio", "padding": "padding_ratio",
+         "memory": "memory_bytes", "device_memory": "device_memory_bytes"}  # fmt: skip
 
 
 class Sink(Protocol):

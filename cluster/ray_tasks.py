@@ -169,6 +169,7 @@ class _Run:
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)  # node -> of its tasks
         self.cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self.since: float | None = None  # when CPUs were first seen idle with nothing left to hand out
+        self.gone: float | None = None  # when no machine was left of those that bear the label asked for
         self.looked = time.monotonic()
 
     def hand_out(self) -> bool:
@@ -198,6 +199,7 @@ class _Run:
                 yield told
         if time.monotonic() - self.looked >= LOOK:
             self.looked = time.monotonic()
+            self._anywhere(self.looked)
             self._hurry(self.looked)
 
     def _settled(self, reference: Any) -> list[bytes] | None:
@@ -218,6 +220,25 @@ class _Run:
                 ray.cancel(other, force=True)
         self.copies.won += bool(others) and reference in self.second
         return told  # type: ignore[no-any-return]
+
+    def _anywhere(self, now: float) -> None:
+        """What asks for machines of a label goes to any once the last of them has been gone for a while: nobody can be
+        at work at it, and on a cluster of fixed size it would wait for ever."""
+        wanted = self.asked.get("label_selector")
+        if not wanted or any(wanted.items() <= node.get("Labels", {}).items() for node in _machines_there()):
+            self.gone = None
+            return
+        self.gone = self.gone or now
+        if now - self.gone < self.patience:
+            return
+        del self.asked["label_selector"]
+        waiting, self.flying = self.flying, {}
+        for reference in waiting:
+            self.overtaken.append(reference)
+            with contextlib.suppress(Exception):
+                ray.cancel(reference, force=True)
+        for group in dict.fromkeys(waiting.values()):
+            self._begin(group)
 
     def _hurry(self, now: float) -> None:
         """Begin what drags once more."""

@@ -9,12 +9,14 @@ Sources: M. Brooker, "Exponential Backoff and Jitter" (AWS Architecture Blog, 20
 responses", API reference 2006-03-01), of gRPC as GCS names them, and of Azure's Blob service.
 """
 
+import contextlib
 import errno
 import io
 import random
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -30,6 +32,7 @@ REFUSED = re.compile(
     r"|\b(AuthenticationFailed|AuthorizationFailure|AuthorizationPermissionMismatch|ContainerNotFound|InvalidUri)\b"
 )
 T = TypeVar("T")
+_thread = threading.local()
 
 
 class Replaced(Exception):
@@ -56,9 +59,23 @@ def drawn(pause: float) -> float:
     return pause * random.uniform(0.5, 1.5)
 
 
+@contextlib.contextmanager
+def once() -> Iterator[None]:
+    """In this thread nothing is tried again inside: for what is worth nothing when it comes late."""
+    before, _thread.pauses = _pauses(), ()
+    try:
+        yield
+    finally:
+        _thread.pauses = before
+
+
+def _pauses() -> tuple[float, ...]:
+    return getattr(_thread, "pauses", PAUSES)
+
+
 def patiently(deed: Callable[[], T]) -> T:
     """What `deed` gives, tried again while its errors may pass; the last of them goes up."""
-    for pause in PAUSES:
+    for pause in _pauses():
         try:
             return deed()
         except Exception as error:

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from tundish.cluster import store
+from tundish.cluster import retry, store
 
 SILENCE = 60.0  # seconds after which a holder elsewhere counts as gone
 BEAT = 10.0
@@ -69,7 +69,8 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
-            with contextlib.suppress(ValueError, OSError):  # a thread that ended here would give the root away
+            # a thread that ended here would give the root away, and one that tried for long write over a successor's
+            with contextlib.suppress(ValueError, OSError), retry.once():
                 if self._mine():
                     self._say()
 

@@ -19,6 +19,7 @@ from tundish.pipeline.funnel import Ran, number, size
 from tundish.pipeline.plan import Step
 from tundish.pipeline.predicted import Forecast, predicted
 from tundish.pipeline.probe import Sample, held_bytes, probe
+from tundish.pipeline.templates import counted
 from tundish.stages.pretrain import FORETOLD
 
 KIND = "probe"
@@ -217,8 +218,8 @@ def busier(held: Sequence[Held]) -> Iterator[str]:
     """A sentence where stages took the CPU that was foretold, and longer."""
     late = {one.address for one in held if one.what == "seconds" and one.actual > one.band.high}
     same = {one.address for one in held if one.what == "CPU seconds" and one.inside}
-    if number_of := len(late & same):
+    if late & same:
         yield (
-            f"{number_of} stages took the CPU foretold and more time: others worked on the machine, or its disk was "
-            "slower than when it was probed"
+            f"{counted(len(late & same), 'stage')} took the CPU foretold and more time: others worked on the machine, "
+            "or its disk was slower than when it was probed"
         )

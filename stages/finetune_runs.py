@@ -20,6 +20,7 @@ import numpy as np
 from safetensors.torch import save as bytes_of
 
 from tundish.cluster import store
+from tundish.cluster.metered import Peak, cpu_seconds
 from tundish.operators.model.heads import Tuned
 from tundish.stages.finetune_compute import clocked, spent
 from tundish.stages.finetune_kinds import scored
@@ -28,7 +29,7 @@ from tundish.stages.finetune_result import result_of
 from tundish.stages.finetune_rows import Rows, rows_of
 from tundish.stages.finetune_task import Run, TuneTask
 from tundish.stages.hub import weights_of
-from tundish.stages.ranks import joined
+from tundish.stages.ranks import held_by, joined
 from tundish.stages.tuned import trunk_told
 
 Tell = Callable[[dict[str, Any]], None]
@@ -46,20 +47,24 @@ def tune(task: TuneTask, rank: int, world: int, tell: Tell) -> None:
                 keep = first + rank == 0
                 before = sealed(task, run)
                 if before is None or (keep and not before["failed"] and not kept(task)):
-                    began = time.perf_counter()
-                    model, outcome = trained(task, run, shape, weights, parts, ranks.device, lambda *_: None)
-                    clocked(task, run, time.perf_counter() - began, ranks.device)
+                    began, cpu = time.perf_counter(), cpu_seconds()
+                    with Peak() as peak:
+                        model, outcome = trained(task, run, shape, weights, parts, ranks.device, lambda *_: None)
+                    spent_cpu = cpu_seconds() - cpu
+                    clocked(
+                        task, run, time.perf_counter() - began, ranks.device, cpu=spent_cpu, peak=peak.bytes
+                    )  # fmt: skip
                     if keep:
                         _clear(task)
                     if keep and not outcome.failed:
                         _keep(task, model, parts["train"])
                     seal(task, run, outcome, parts)
                 line["loss"] = (sealed(task, run) or {"losses": [0.0]})["losses"][-1]
-            tell(line)
+            tell(line | held_by(ranks.device))
         ranks.wait()
         if rank == 0:
             store.write_json(store.join(task.out, "result.json"), result_of(task, parts, lambda run: found(task, run)))
-            spent(task, shape, parts["train"], lambda run: sealed(task, run))
+            spent(task, shape, parts["train"], lambda run: sealed(task, run), ranks.world)
         ranks.wait()
 
 

@@ -5,7 +5,8 @@ leave no line but are named in the next, with the seconds they took, as are step
 (`again`). `seconds` are the host's between two steps, `waited` of them for the batch, `spent` of them on other things
 (held: measuring on what is held out; saved: checkpoints and snapshots; summed: what all workers add up, on a GPU by its
 own clock, read when it has passed), `padding` is the share of places without a token, `mfu` the share of the device's
-peak that useful operations took. Nothing waits for the device to know it. Costs one line of some 350 bytes a step.
+peak that useful operations took. Nothing waits for the device to know it. Who is told of a step hears what memory rank
+0 has held as well (`memory`, `device_memory`). Costs one line of some 350 bytes a step.
 """
 
 import json
@@ -24,7 +25,7 @@ from tundish.operators.model.guard import Verdict
 from tundish.stages.blockwise import compilations
 from tundish.stages.pretrain_feed import Feed, Step
 from tundish.stages.pretrain_task import PretrainTask
-from tundish.stages.ranks import Ranks
+from tundish.stages.ranks import Ranks, held_by
 
 TELL_EVERY = 10  # steps, unless whoever is told says `every`
 PEAKS = {
@@ -136,7 +137,7 @@ class Log:
             self.ledger({"step": verdict.step, **self.feed.booked(verdict.step), **told["ledger"]})
             self.line = line
             if (verdict.step + 1) % self.tell_every == 0 or verdict.step + 1 == self.feed.steps:
-                self.tell(line)
+                self.tell({**line, **held_by(self.device)})
         return None
 
     def back(self, step: int, tokens: int, why: dict[str, Any]) -> None:

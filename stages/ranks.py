@@ -18,6 +18,7 @@ import torch._dynamo
 import torch.distributed as dist
 from torch import Tensor
 
+from tundish.cluster.map import most_memory
 from tundish.cluster.wish import wishes
 
 LOG = logging.getLogger("tundish.ranks")
@@ -106,6 +107,12 @@ def joined(rank: int, world: int, *, together: int = 1) -> Iterator[Ranks]:
             dist.destroy_process_group(hosts)
             if ours:
                 dist.destroy_process_group()
+
+
+def held_by(device: torch.device) -> dict[str, int]:
+    """Bytes at most since this process began: `memory` of its own, and on a GPU `device_memory`, of its tensors."""
+    device_memory = {"device_memory": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {}
+    return {"memory": most_memory(), **device_memory}
 
 
 def require_place(rows: Iterable[int], most: int, least: int, together: int) -> None:

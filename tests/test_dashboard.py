@@ -219,5 +219,5 @@ def test_the_command_writes_it_to_a_file_a_folder_or_the_terminal(tmp_path: Path
 def test_titles_are_words() -> None:
     assert {words(one) for one in METRICS if one.theme == "training"} == {
         "Loss", "Gradient norm", "Learning rate", "Tokens", "Tokens per second", "MFU", "Data wait", "Overhead",
-        "Padding",
+        "Padding", "Memory", "Device memory",
     }  # fmt: skip

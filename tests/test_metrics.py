@@ -151,6 +151,7 @@ def test_reasons_without_end_become_one(tmp_path: Path) -> None:
 LINE = {
     "step": 41, "steps": 100, "loss": 3.5, "norm": 1.25, "lr": 1e-3, "tokens": 5000, "tokens_per_second": 2500.0,
     "seconds": 2.0, "waited": 0.5, "spent": {"held": 0.1, "saved": 0.3}, "padding": 0.125, "mfu": 0.4,
+    "memory": 3 << 30, "device_memory": 2 << 30,
 }  # fmt: skip
 
 
@@ -161,6 +162,7 @@ def test_the_line_of_a_step_becomes_gauges_and_no_shard() -> None:
     assert found == {
         "loss": [3.5], "gradient_norm": [1.25], "learning_rate": [1e-3], "tokens": [5000], "padding_ratio": [0.125],
         "tokens_per_second": [2500], "mfu_ratio": [0.4], "data_wait_ratio": [0.25], "overhead_ratio": [0.2],
+        "memory_bytes": [3 << 30], "device_memory_bytes": [2 << 30],
     }  # fmt: skip
     assert {f"training_{name}" for name in found} == {name for name in BY_NAME if name.startswith("training_")}
     assert not sink.values("shards")

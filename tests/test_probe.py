@@ -306,7 +306,7 @@ def test_a_run_that_was_not_foretold_is_not_compared(tmp_path: Path, texts: Path
 def test_stages_that_took_the_cpu_and_more_time_are_told_apart() -> None:
     late = probe_told.Held("Judge", "j", "seconds", Band(1, 0.5, 2), 9)
     same = probe_told.Held("Judge", "j", "CPU seconds", Band(1, 0.5, 2), 1)
-    assert "1 stages took the CPU foretold and more time" in next(probe_told.busier([late, same]))
+    assert "1 stage took the CPU foretold and more time" in next(probe_told.busier([late, same]))
     assert not list(probe_told.busier([late]))
 
 

@@ -49,7 +49,8 @@ kept: {Refine: {documents: documents, quality: quality}}
 corpus: {Corpus: {documents: documents, kept: kept, quality: quality}}
 """
 LINE = {"step": 7, "steps": 10, "loss": 2.5, "norm": 1.5, "lr": 0.001, "tokens": 900, "tokens_per_second": 300.0,
-        "seconds": 2.0, "waited": 0.5, "spent": {"saved": 0.25}, "padding": 0.125, "mfu": 0.25}  # fmt: skip
+        "seconds": 2.0, "waited": 0.5, "spent": {"saved": 0.25}, "padding": 0.125, "mfu": 0.25,
+        "memory": 1 << 30, "device_memory": 1 << 29}  # fmt: skip
 PATIENCE = 90.0  # seconds for values to come through Ray
 
 
@@ -163,6 +164,7 @@ def test_every_metric_of_the_list_is_there_as_its_kind(ran: Ran) -> None:
     assert training == {
         "loss": 2.5, "gradient_norm": 1.5, "learning_rate": 0.001, "tokens": 900, "tokens_per_second": 300,
         "mfu_ratio": 0.25, "data_wait_ratio": 0.25, "overhead_ratio": 0.125, "padding_ratio": 0.125,
+        "memory_bytes": 1 << 30, "device_memory_bytes": 1 << 29,
     }  # fmt: skip
     names = {name for name, _ in found}
     assert {name for name in OTHERS if "gpu" not in name and "gram" not in name} <= names

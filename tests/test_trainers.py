@@ -136,6 +136,20 @@ def test_the_board_hears_of_each_step(tmp_path, monkeypatch):
     assert (board.starts, board.fruitless) == (2, 0)
 
 
+def test_who_is_told_of_a_step_hears_what_memory_was_held_and_the_log_does_not(tmp_path):
+    task, told = toy(tmp_path, tokens=1000), []
+
+    def tell(row):
+        told.append(row)
+
+    tell.every = 1
+    pretrain(task, 0, 1, tell)
+    written = lines(task, "log.jsonl")
+    assert [{name: row[name] for name in row if name != "memory"} for row in told] == written
+    assert all(10 << 20 < row["memory"] < 1 << 37 for row in told)
+    assert sorted(row["memory"] for row in told) == [row["memory"] for row in told], "the most so far never falls"
+
+
 def test_what_is_told_between_two_looks_is_told_at_the_end():
     put = []
     tell = Telling(put.append)
