@@ -1,7 +1,8 @@
 """The verbs in this process, or in a few processes beside it: samples, tests, laptops. The same bytes as on Ray.
 
 The processes stay from stage to stage, for each takes seconds to begin, with the environment of the first; they go
-while a gang trains and where a stage fails, and end with this one, however that ends. The work of a stage is handed
+while a gang trains and where a stage fails, and end with this one, however that ends. Where one is killed under its
+work others take their place, and do again what was not answered, `LOST` times a stage. The work of a stage is handed
 to them in a file, once a process: it names every shard of its source, so that handing it over with each item took the
 square of their number.
 """
@@ -9,7 +10,6 @@ square of their number.
 import asyncio
 import contextlib
 import functools
-import itertools
 import math
 import multiprocessing
 import os
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from concurrent.futures import wait as finished
@@ -33,6 +34,7 @@ from tundish.cluster.wish import Stopped, signals
 
 POLL = 0.05  # seconds between looks at the keepers
 GRACE = 10.0  # seconds for workers that cannot go on, because another one is lost
+LOST = 3  # processes of a stage that may be killed under their work: the next may be for the same reason
 AHEAD = 4  # items handed out for each process: none waits for this one, and no more are held than that
 
 
@@ -49,21 +51,38 @@ class Local:
         if self.workers <= 1 or len(items) <= 1:
             yield from map(work, items)
             return
-        pool = self._pool()
-        pending: set[Future[Any]] = set()
-        left = iter(items)
         with _laid(work) as laid:
-            try:
-                pending |= {pool.submit(laid, item) for item in itertools.islice(left, AHEAD * self.workers)}
-                while pending:
-                    done, pending = finished(pending, return_when=FIRST_COMPLETED)
-                    pending |= {pool.submit(laid, item) for item in itertools.islice(left, len(done))}
-                    for future in done:
-                        yield future.result()
-            except BaseException:
-                self._kept = None
-                _let_go(pool, [future for future in pending if not future.cancel()])
-                raise
+            left, lost = deque(items), 0
+            while left:
+                try:
+                    yield from self._by(self._pool(), laid, left)
+                except (
+                    BrokenProcessPool
+                ):  # none of them is at work any more, and what they had begun is in `left` again
+                    lost += 1
+                    if lost > LOST:
+                        raise RuntimeError(
+                            f"{stage} lost a worker process {lost} times, killed perhaps for want of memory; run it "
+                            "again with fewer --workers, and it goes on from what is committed"
+                        ) from None
+
+    def _by(self, pool: ProcessPoolExecutor, laid: "_Laid", left: "deque[Any]") -> Iterator[Any]:
+        """Answers of items taken from `left`; those that have none go back to it when this ends early."""
+        pending: dict[Future[Any], Any] = {}
+        try:
+            while left or pending:
+                while left and len(pending) < AHEAD * self.workers:
+                    pending[pool.submit(laid, left[0])] = left[0]
+                    left.popleft()
+                for future in finished(pending, return_when=FIRST_COMPLETED).done:
+                    answer = future.result()
+                    del pending[future]
+                    yield answer
+        except BaseException:
+            self._kept = None
+            _let_go(pool, [future for future in pending if not future.cancel()])
+            left.extendleft(reversed(pending.values()))
+            raise
 
     def _pool(self) -> ProcessPoolExecutor:
         with contextlib.suppress(BrokenProcessPool):
@@ -200,12 +219,14 @@ def _rank(fn: Callable[..., None], rank: int, world: int, port: int, told: Any) 
 
 
 def _let_go(pool: ProcessPoolExecutor, running: list[Future[Any]]) -> None:
-    """Wait for what still runs, for it may write, unless a process is lost; then the processes end."""
+    """Wait for what still runs, for it may write, unless a process is lost; then see the processes to their end."""
     processes = list((pool._processes or {}).values())
     while finished(running, timeout=0.2).not_done and all(process.is_alive() for process in processes):
         pass
     for process in processes:
         process.terminate()
+    for process in processes:
+        process.join(GRACE)
 
 
 def _kept_ready() -> None:
