@@ -16,7 +16,7 @@ from tundish.cluster import store
 from tundish.operators.web import urls
 from tundish.pipeline.forget_seen import learned, models
 from tundish.pipeline.funnel import Ran, ran, runs
-from tundish.pipeline.lease import Lease, alive
+from tundish.pipeline.lease import Lease, refuse_held
 from tundish.pipeline.why import redirects
 from tundish.stages import forget_swap as swap
 from tundish.stages.forget import Laying, Lost, refuse_unreached
@@ -94,7 +94,7 @@ def forget(root: str, what: Sequence[str], *, reason: str = "", dry: bool = Fals
     if dry:
         swap.refuse_unfinished(root)
         refuse_unreached(root)
-        _refuse_held(root)
+        refuse_held(root)
         return _dry(root, found, reason)
     with Lease(root) as lease:
         answer = _finished(root, lease) if swap.asked(root) is not None else None
@@ -105,12 +105,6 @@ def forget(root: str, what: Sequence[str], *, reason: str = "", dry: bool = Fals
         entry = _entry(root, found, reason)
         swap.begin(root, entry)
         return _done(root, entry, lease)
-
-
-def _refuse_held(root: str) -> None:
-    held = store.read_json(store.join(root, "lease.json"))
-    if held and alive(held):
-        raise ValueError(f"a run holds {root!r} (process {held['process']} on {held['machine']}); wait until it ends")
 
 
 def _finished(root: str, lease: Lease) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 
 Promises: what a kept manifest points to stays, wherever it lies (a gathered shard is a file of another stage); nothing
 outside the root is touched, and nothing in it that no stage wrote. Costs the listing of the root and the manifests.
-Refuses while a run holds the root, and to keep fewer than one run.
+Holds the root while it removes; refuses while a run holds it, and to keep fewer than one run.
 """
 
 import re
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from tundish.cluster import store
 from tundish.cluster.shards import opened
 from tundish.pipeline.funnel import ran, runs
-from tundish.pipeline.lease import alive
+from tundish.pipeline.lease import Lease, refuse_held
 from tundish.stages.forget_swap import refuse_unfinished
 
 STAGE = re.compile(r"[a-z]+-[0-9a-f]{10}")
@@ -36,19 +36,25 @@ def prune(root: str, keep_runs: int = 1, dry: bool = False) -> list[tuple[str, i
     if keep_runs < 1:
         raise ValueError(f"prune cannot keep {keep_runs} runs; keep at least 1, or delete the root yourself")
     refuse_unfinished(root)
-    held = store.read_json(store.join(root, "lease.json"))
-    if held and alive(held):
-        raise ValueError(f"a run holds {root!r} (process {held['process']} on {held['machine']}); wait until it ends")
+    ran(root)  # a root without a run is refused, not emptied
+    if dry:
+        refuse_held(root)
+        return _unneeded(root, keep_runs)
+    with Lease(root):  # a run that begins meanwhile would stand on what goes
+        found = _unneeded(root, keep_runs)
+        for name, _ in found:
+            store.remove(store.join(root, name))
+    return found
+
+
+def _unneeded(root: str, keep_runs: int) -> list[tuple[str, int]]:
     kept = _kept(root, keep_runs)
     stages = [name for name in store.listing(root) if STAGE.fullmatch(name) and _ours(store.join(root, name))]
     gone = [name for name in stages if name not in kept]
     for stage in (stage for stage in stages if stage in kept and opened(store.join(root, stage))):
         gone += _leftovers(root, stage)
     gone += [f"runs/{name}.json" for name in runs(root)[:-keep_runs]]
-    found = [(name, _bytes(store.join(root, name))) for name in gone]
-    for name in gone if not dry else ():
-        store.remove(store.join(root, name))
-    return found
+    return [(name, _bytes(store.join(root, name))) for name in gone]
 
 
 def _ours(uri: str) -> bool:
@@ -57,7 +63,6 @@ def _ours(uri: str) -> bool:
 
 def _kept(root: str, keep_runs: int) -> set[str]:
     """Addresses the kept runs name, and those on whose files their datasets lie."""
-    ran(root)  # a root without a run is refused, not emptied
     kept = {address for name in runs(root)[-keep_runs:] for address in ran(root, name).recipe}
     waiting = set(kept)
     while waiting:

@@ -65,16 +65,18 @@ def run(
     signing.check()
     wanted = wanted_of(goal, until)
     outcome = Outcome(wanted[-1])
-    steps = [s for s in plan(goal, root, settings) if s.stage.address in _needed(wanted)]
-    for step in steps:
-        if step.sealed is not None:
-            survivors(step.stage, step.sealed)
-            outcome.datasets[step.stage.address] = step.sealed
-            say(step, "kept", 0.0)
+
+    def planned() -> list[Step]:
+        return [step for step in plan(goal, root, settings) if step.stage.address in _needed(wanted)]
+
+    steps = planned()
     if all(step.current for step in steps):
+        _keep(steps, outcome, say)
         _Record(root, goal, 0).write("done", outcome)  # the latest run is what report shows and prune keeps
         return outcome
     with Lease(root) as lease:
+        steps = planned()  # what lay there before may be gone: a prune held the root
+        _keep(steps, outcome, say)
         record = _Record(root, goal, lease.number)
         try:
             brought = cluster() if callable(cluster) else cluster
@@ -89,6 +91,15 @@ def run(
                 record.write(redacted(f"failed: {error}"), outcome)
             raise
     return outcome
+
+
+def _keep(steps: list[Step], outcome: Outcome, say: Say) -> None:
+    """What is sealed stays."""
+    for step in steps:
+        if step.sealed is not None:
+            survivors(step.stage, step.sealed)
+            outcome.datasets[step.stage.address] = step.sealed
+            say(step, "kept", 0.0)
 
 
 def wanted_of(goal: Stage, until: str | None) -> list[Stage]:

@@ -1,7 +1,12 @@
 """A lease outlives a disk that is full for a while: its heartbeats go on, and what a run has to say is said."""
 
+import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,15 +58,116 @@ def test_a_lease_that_cannot_be_given_back_hides_no_error(tmp_path: Path, monkey
         assert again.number == 2
 
 
-def test_another_driver_is_refused_and_one_that_was_succeeded_says_so(tmp_path: Path) -> None:
+def test_one_that_was_succeeded_says_so_and_leaves_the_lease_as_it_is(tmp_path: Path) -> None:
     with Lease(str(tmp_path)) as held:
         other = {**store.read_json(held.uri), "name": "another", "machine": "elsewhere", "number": held.number + 1}
         store.write_json(held.uri, other)
         with pytest.raises(ValueError, match="was taken over by another run"):
             held.check()
-        with pytest.raises(ValueError, match="another run holds this root"), Lease(str(tmp_path)):
-            pass
     assert store.read_json(held.uri) == other, "a lease that is another's was given back"
+
+
+def test_one_process_holds_a_root_once(tmp_path: Path) -> None:
+    with Lease(str(tmp_path)), pytest.raises(ValueError, match="another run holds this root"), Lease(str(tmp_path)):
+        pass
+    with Lease(str(tmp_path)) as again:
+        assert again.number == 2
+
+
+def lying(folder: Path, **otherwise: Any) -> dict[str, Any]:
+    """A lease that was not given back; by itself that of a process of this machine that is there no more."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    with Lease(str(folder)) as before:
+        told = store.read_json(before.uri)
+    told |= {"name": "another", "process": dead.pid, "released": False, "heard": time.time(), **otherwise}
+    store.write_json(before.uri, told)
+    return told
+
+
+def hasty(patch: pytest.MonkeyPatch) -> list[float]:
+    """A minute takes a third of a second; gives how long was waited for, each time."""
+    patch.setattr(lease, "SILENCE", 0.3)
+    patch.setattr(lease, "BEAT", 0.1)
+    waits: list[float] = []
+    patch.setattr(lease.LOG, "warning", lambda text, *given: waits.append(given[-1]))
+    return waits
+
+
+def test_a_process_of_this_machine_that_is_gone_is_succeeded_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = hasty(monkeypatch)
+    lying(tmp_path)
+    with Lease(str(tmp_path)) as mine:
+        assert mine.number == 2
+    assert waits == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell when a process began")
+def test_a_process_that_has_the_number_of_one_that_is_gone_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = hasty(monkeypatch)
+    lying(tmp_path, process=os.getppid(), began="1")
+    with Lease(str(tmp_path)):
+        assert waits == []
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [{"machine": "elsewhere"}, {"boot": "another start"}, {"space": "pid:[1]"}, {"process": 1, "space": "x"}],
+)
+def test_one_elsewhere_is_succeeded_once_it_was_silent_long_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: dict[str, Any]
+) -> None:
+    """Its process number says nothing here, though the machine's name may be the same."""
+    waits = hasty(monkeypatch)
+    lying(tmp_path, **elsewhere)
+    with Lease(str(tmp_path)) as mine:
+        assert mine.number == 2
+    assert len(waits) == 1
+    assert 0.15 <= waits[0] <= 0.3
+
+
+def test_one_elsewhere_that_beats_is_not_succeeded_whatever_its_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = hasty(monkeypatch)
+    told, over = lying(tmp_path, machine="elsewhere", heard=time.time() - 600), threading.Event()
+
+    def beating() -> None:
+        while not over.wait(0.02):
+            told["heard"] += 0.02
+            store.write_json(str(tmp_path / "lease.json"), told)
+
+    other = threading.Thread(target=beating)
+    other.start()
+    try:
+        with pytest.raises(ValueError, match=r"another run holds this root .* on elsewhere"), Lease(str(tmp_path)):
+            pass
+    finally:
+        over.set()
+        other.join()
+    assert len(waits) == 1, "a clock ten minutes behind does not make it dead"
+    assert store.read_json(str(tmp_path / "lease.json"))["name"] == "another"
+
+
+def test_a_silence_that_no_clocks_differ_by_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = hasty(monkeypatch)
+    lying(tmp_path, machine="elsewhere", heard=time.time() - 2 * lease.LONG)
+    with Lease(str(tmp_path)):
+        assert waits == []
+
+
+def test_what_is_given_back_while_it_is_waited_for_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hasty(monkeypatch)
+    monkeypatch.setattr(lease, "SILENCE", 60.0)
+    told = lying(tmp_path, machine="elsewhere")
+    back = threading.Timer(0.2, lambda: store.write_json(str(tmp_path / "lease.json"), told | {"released": True}))
+    back.start()
+    with Lease(str(tmp_path)) as mine:
+        assert mine.number == 2
 
 
 def test_a_lease_has_one_length_whatever_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,22 @@ time.sleep(60)
 """
 
 
+def test_no_run_begins_while_it_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, remove, tried = small_root(tmp_path), store.remove, []
+    run(recipe(short=60), Local(), root)
+
+    def removing(uri: str) -> None:
+        with pytest.raises(ValueError, match="another run holds this root"):
+            run(recipe(short=70), Local(), root)
+        tried.append(uri)
+        remove(uri)
+
+    monkeypatch.setattr("tundish.pipeline.prune.store.remove", removing)
+    assert len(prune(root)) == len(tried) > 3
+    monkeypatch.undo()
+    assert run(recipe(short=70), Local(), root).dataset.rows
+
+
 def folders(root: str) -> set[str]:
     return {p.name for p in Path(root).iterdir() if p.is_dir() and "-" in p.name}
 

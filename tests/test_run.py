@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from tundish.cluster.shards import opened
 from tundish.pipeline.lease import Lease
 from tundish.pipeline.plan import plan
 from tundish.pipeline.run import run
+from tundish.pipeline.verify import verify
 from tundish.stages.stage import Stage
 
 
@@ -137,6 +139,20 @@ def test_two_drivers_do_not_share_a_root(tmp_path: Path) -> None:
     assert run(recipe(), Local(), str(tmp_path)).dataset.rows == 5  # a dead driver is succeeded at once
     with Lease(str(tmp_path)) as lease:
         assert lease.number == 3
+
+
+def test_what_goes_before_the_root_is_taken_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prune held the root between the look at what is there and the run."""
+    run(recipe(), Local(), str(tmp_path), until="Words")
+
+    class Late(Lease):
+        def __enter__(self) -> Lease:
+            shutil.rmtree(tmp_path / Words(SHELVES).address)
+            return super().__enter__()
+
+    monkeypatch.setattr("tundish.pipeline.run.Lease", Late)
+    assert run(recipe(), Local(), str(tmp_path)).dataset.rows == 5
+    assert verify(str(tmp_path)) == []
 
 
 def test_a_driver_that_lost_its_lease_seals_nothing_more(tmp_path: Path) -> None:
