@@ -59,7 +59,10 @@ def why_command(what: str | None, root: str, step: int | None, model: str | None
 
     if (what is None) == (step is None):
         raise ValueError("why asks for one document or one step; give a URL, an id, or --step NUMBER")
-    OUT.print(told(why(root, what) if what is not None else step_of(root, step or 0, model)))
+    events = why(root, what) if what is not None else step_of(root, step or 0, model)
+    if not events:
+        raise ValueError(f"step {step} saw no document of {root}: all it saw is another generation's; ask that one")
+    OUT.print(told(events))
 
 
 @click.command("page")
