@@ -31,7 +31,7 @@ test-slow: $(READY)  ## the checks that take minutes
 	$(BIN)/python -m pytest -q -m "slow and not chaos" $(ARGS)
 
 test-chaos: $(READY)  ## nodes, networks and disks that fail: twenty minutes; `make test-slow` runs a part of it
-	$(BIN)/python -m pytest -q -m "chaos or slow" $(or $(ARGS),$(wildcard tests/test_chaos_*.py))
+	$(BIN)/python -m pytest -q -m "chaos or slow" $(or $(ARGS),$(wildcard tests/test_chaos_*.py) tests/test_forget_crash.py)
 
 check: $(READY)  ## style and floors alone
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

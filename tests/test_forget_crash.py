@@ -85,6 +85,7 @@ def test_it_is_brought_to_its_end(begun: tuple[Path, Any], tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.chaos  # minutes; the one before it takes every twenty-fifth of the deeds
 def test_it_is_brought_to_its_end_from_every_deed(begun: tuple[Path, Any], tmp_path: Path) -> None:
     deeds, _ = undisturbed(begun[0], tmp_path)
     ended(begun, tmp_path, list(range(len(deeds))))
