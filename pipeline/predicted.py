@@ -44,7 +44,8 @@ NONE = Band(0.0, 0.0, 0.0)
 class Forecast:
     """One stage. `work`, `cpu`: seconds of all workers; `driver`: seconds of the one that drives, beside them;
     `longest`: seconds of one item, which no number of workers shortens; `peak`: bytes of a worker; `size`: bytes on
-    disk; `rows`. `units` of `of` shards were looked at. `said`: how, where it is more than the ratio of bytes."""
+    disk; `rows`. `units` of `of` shards were looked at. `said`: how, where it is more than the ratio of bytes.
+    `turns`: seconds of what `trainers` do by turns, one each and then the next, where workers do not share it."""
 
     work: Band
     cpu: Band
@@ -56,9 +57,16 @@ class Forecast:
     units: int
     of: int
     said: str = ""
+    turns: tuple[float, ...] = ()
+    trainers: int = 0
 
     def seconds(self, workers: int) -> Band:
-        """On the clock, with so many workers that are as fast as the one of the probe."""
+        """On the clock, with so many workers that are as fast as the one of the probe; with its own trainers, where it
+        has turns."""
+        if self.turns:
+            rounds = range(0, len(self.turns), max(1, self.trainers))
+            waited = sum(max(self.turns[at : at + max(1, self.trainers)]) for at in rounds)
+            return self.work.times(waited / max(1e-9, sum(self.turns))).plus(self.driver)
         return Band(*(max(each / workers, self.longest) for each in self.work)).plus(self.driver)
 
     def cost(self, workers: int, price: float) -> Band:
@@ -73,7 +81,8 @@ class Forecast:
 
     @classmethod
     def of_plain(cls, told: Mapping[str, Any]) -> "Forecast":
-        return cls(**{name: Band(*value) if isinstance(value, list) else value for name, value in told.items()})
+        bands = {n: Band(*v) if isinstance(v, list) else v for n, v in told.items() if n != "turns"}
+        return cls(**bands, turns=tuple(told.get("turns", ())))
 
 
 def predicted(sample: Sample) -> dict[str, Forecast]:

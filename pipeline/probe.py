@@ -6,8 +6,8 @@ that Read cuts; where a source is still to be read, of a sample of its files.
 Promises: nothing is written under the root but what is foretold (`forecast.json` of each stage). The sample is done
 twice, first with one shard of each source, so that what is measured is work and not the start of a process (kernels,
 libraries, a model). Costs what the sample costs, on this machine, in one process. What asks the web (Crawl,
-CommonCrawl) is not probed, nor what stands on it before it is there; nor what a sample of the corpus says nothing of
-(Pretrain has a forecast of its own).
+CommonCrawl) is not probed, nor what stands on it before it is there; nor what a sample of the corpus says nothing of:
+Pretrain and Finetune have forecasts of their own (`pipeline/forecast`, `pipeline/probe_tuned`).
 """
 
 import tempfile
@@ -31,11 +31,12 @@ from tundish.stages.ingest import Ingest
 from tundish.stages.pretrain import FORETOLD
 from tundish.stages.read import Read
 from tundish.stages.stage import Stage
+from tundish.stages.vocabulary import vocabulary_of
 
 SHARE = 0.01
 WEB = "it asks the web, which a probe does not; run it with --until {name}, and probe what follows"
-APART = "what it takes does not follow from a sample of the corpus"
-UNPROBED = {"Crawl": WEB, "CommonCrawl": WEB, "Pretrain": "its forecast is one of its own", "Finetune": APART}
+APART = "its forecast is one of its own"
+UNPROBED = {"Crawl": WEB, "CommonCrawl": WEB, "Pretrain": APART, "Finetune": APART}
 
 Lineage = Mapping[str, tuple[int, str]]  # name of a shard -> number of its base, and its name there
 
@@ -66,11 +67,13 @@ class Copies(NamedTuple):
 
 @dataclass
 class Sample:
-    """What a probe found: stages by their address in the recipe, sources, and why others were not probed."""
+    """What a probe found: stages by their address in the recipe, sources, why others were not probed, and the files of
+    vocabularies that the sample taught, by the address of what they belong to."""
 
     bases: list[Base] = field(default_factory=list)
     stages: dict[str, Probed] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    vocabularies: dict[str, bytes] = field(default_factory=dict)
 
 
 def probe(steps: Sequence[Step], share: float = SHARE, least: int = LEAST) -> Sample:
@@ -195,6 +198,8 @@ class _Run:
         size, copies = held_bytes(made.uri), copies_in(made) if "twin" in made.held else None
         told = Probed(stage, spent, wall, together, floor, made, size, lineage, copies)
         self.sample.stages[self.named[address]] = told
+        if "vocabulary" in made.about:
+            self.sample.vocabularies[self.named[address]] = vocabulary_of(made)[1]
         self.outcome.datasets[address] = made
         if isinstance(stage, Ingest):
             self._cut(address)

@@ -8,18 +8,20 @@ foretold. An interrupted run tells what its last part took.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.table import Table
 
 from tundish.cluster import store
 from tundish.operators.ratio import Band
+from tundish.pipeline import probe_tuned
 from tundish.pipeline.funnel import Ran, number, size
 from tundish.pipeline.plan import Step
 from tundish.pipeline.predicted import Forecast, predicted
 from tundish.pipeline.probe import Sample, held_bytes, probe
 from tundish.pipeline.templates import counted
+from tundish.stages.finetune import Finetune
 from tundish.stages.pretrain import FORETOLD
 
 KIND = "probe"
@@ -47,12 +49,24 @@ class Said:
 def said(steps: Sequence[Step], share: float, workers: int, price: float | None) -> Said:
     """Probe what would run, and keep beside each stage what is said of it."""
     sample: Sample = probe(steps, share)
-    found = predicted(sample)
+    found = predicted(sample) | dict(_tunings(steps, sample))
     for step in steps:
         told = found.get(step.stage.address)
         if told is not None:
             store.write_json(store.join(step.place.uri, FORETOLD), {"kind": KIND, **told.plain()})
     return Said(steps, found, sample.refused, workers, price)
+
+
+def _tunings(steps: Sequence[Step], sample: Sample) -> Iterator[tuple[str, Forecast]]:
+    """Fine-tunings, which have a probe of their own; of those that cannot be probed the sample then says why."""
+    for step in steps:
+        if isinstance(step.stage, Finetune) and not step.current:
+            address = step.stage.address
+            sample.refused.pop(address, None)
+            try:
+                yield address, probe_tuned.foretold(step, steps, sample.vocabularies)
+            except (ValueError, OSError) as error:
+                sample.refused[address] = str(error)
 
 
 def kept(root: str, address: str) -> Forecast | None:
@@ -85,9 +99,10 @@ def held_against(past: Ran) -> list[Held]:
         told = kept(past.root, address)
         if told is None or address not in past.seconds:
             continue
-        cost = past.costs.get(address, {})
+        cost = past.costs.get(address) or probe_tuned.spent_of(dataset)
+        told = replace(told, trainers=int(cost.get("workers", told.trainers))) if told.turns else told
         actual = {"seconds": past.seconds[address], "CPU seconds": cost.get("cpu"), "memory": cost.get("peak")}
-        actual |= {"bytes": held_bytes(dataset.uri), "rows": dataset.rows}
+        actual |= {"bytes": held_bytes(dataset.uri), "rows": None if told.turns else dataset.rows}
         workers = int(cost.get("workers", 1))
         bands = {"seconds": told.seconds(workers), "CPU seconds": told.cpu, "memory": told.peak}
         bands |= {"bytes": told.size, "rows": told.rows}
@@ -117,11 +132,15 @@ def spoken(what: str, value: float) -> str:
 def brief(what: str, value: float) -> str:
     """The same with fewer digits.
 
-    >>> brief("bytes", 354_712_000), brief("seconds", 358.8), brief("seconds", 21.7)
-    ('355 MB', '6 min', '22 s')
+    >>> brief("bytes", 354_712_000), brief("seconds", 358.8), brief("seconds", 21.7), brief("seconds", 112.3)
+    ('355 MB', '6 min', '22 s', '110 s')
     """
     amount, _, unit = spoken(what, value).partition(" ")
-    return f"{float(amount.replace(',', '')):.{3 if what in ('memory', 'bytes') else 2}g} {unit}" if unit else amount
+    if not unit:
+        return amount
+    digits = 3 if what in ("memory", "bytes") else 2
+    fewer = f"{float(amount.replace(',', '')):.{digits}g}"
+    return f"{float(fewer):g} {unit}"
 
 
 def shortened(what: str, band: Band) -> str:
@@ -187,10 +206,9 @@ def remarks(told: Said) -> Iterator[str]:
             yield f"{step.stage.name}: {one.said}"
     if told.forecasts:
         units, of = max((one.units, one.of) for one in told.forecasts.values())
-        yield (
-            f"From {units} of {of} shards, for {told.workers} workers as fast as this machine; below each number its "
-            "range of nine in ten by the choice of shards, no other machine and no network"
-        )
+        shards = f"From {units} of {of} shards, for {told.workers} workers as fast as this machine; b" if units else "B"
+        by = "the choice of shards" if units else "what was measured"
+        yield f"{shards}elow each number its range of nine in ten by {by}, no other machine and no network"
 
 
 def compared(past: Ran) -> Table:

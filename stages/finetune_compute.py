@@ -1,9 +1,11 @@
 """What a fine-tuning took: operations by a formula, seconds by the clock, on which device; and its model's pretraining.
 
-    out/took/KEY-NAME.json     of a run that was made: seconds of training it and asking it, the device
+    out/took/KEY-NAME.json     of a run that was made: seconds of training it and asking it, CPU seconds (`cpu`), the
+                               most memory of its process in bytes (`peak`), the device
     out/compute.json           of every run its operations of training, with seconds and device where a clock ran; their
-                               sums; and of the pretraining operations and seconds, or what the card says of them. What
-                               was trained beside the runs says in `of` what for: search, code_length, splits
+                               sums; how many ranks shared them (`workers`); and of the pretraining operations and
+                               seconds, or what the card says of them. What was trained beside the runs says in `of`
+                               what for: search, code_length, splits
 
 Beside the result and no part of it: clocks differ, and a result is a function of its sealed runs.
 
@@ -50,9 +52,10 @@ def _place(task: TuneTask, run: Run) -> str:
     return store.join(task.out, FOLDER, f"{task.of(run).key}-{run.name}.json")
 
 
-def clocked(task: TuneTask, run: Run, seconds: float, device: torch.device) -> None:
-    """Keep what a run took."""
-    store.write_json(_place(task, run), {"seconds": round(seconds, 3), "device": device_name(device)})
+def clocked(task: TuneTask, run: Run, seconds: float, device: torch.device, **more: float) -> None:
+    """Keep what a run took. `more`: what else is known, such as `cpu` and `peak`."""
+    told = {name: round(value, 3) for name, value in more.items()}
+    store.write_json(_place(task, run), {"seconds": round(seconds, 3), "device": device_name(device), **told})
 
 
 # -- operations
@@ -100,14 +103,16 @@ def _first(rows: Rows, count: int) -> Rows:
 # -- what is told
 
 
-def spent(task: TuneTask, shape: Shape, train: Rows, sealed: Callable[[Run], Mapping[str, Any] | None]) -> Told:
-    """What all runs took, written; see above."""
+def spent(
+    task: TuneTask, shape: Shape, train: Rows, sealed: Callable[[Run], Mapping[str, Any] | None], workers: int = 1
+) -> Told:
+    """What all runs took, written; see above. `workers`: ranks that shared them."""
     runs = []
     for run in task.runs:
         told = sealed(run)
         assert told is not None, f"{run.name} is made before it is told of"
         runs.append(_one(task, run, told, shape, train))
-    return _told(task, runs, pretraining(task.model))
+    return _told(task, runs, pretraining(task.model), workers)
 
 
 def besides(task: TuneTask, named: Mapping[str, Iterable[Beside]], splits: Iterable[TuneTask] = ()) -> Told:
@@ -126,7 +131,7 @@ def besides(task: TuneTask, named: Mapping[str, Iterable[Beside]], splits: Itera
     for other in splits:
         own = store.read_json(store.join(other.out, FILE)) or {"runs": []}
         runs += [each | {"of": "splits"} for each in own["runs"]]
-    return _told(task, runs, told["pretraining"])
+    return _told(task, runs, told["pretraining"], told.get("workers", 1))
 
 
 def _one(task: TuneTask, run: Run, told: Mapping[str, Any], shape: Shape, train: Rows) -> Told:
@@ -134,7 +139,7 @@ def _one(task: TuneTask, run: Run, told: Mapping[str, Any], shape: Shape, train:
     return {"name": run.name, "flops": operations(task, run, told, shape, train), **clock}
 
 
-def _told(task: TuneTask, runs: list[Told], before: Told | None) -> Told:
+def _told(task: TuneTask, runs: list[Told], before: Told | None, workers: int) -> Told:
     """The sums, written."""
     known = [each for each in runs if each["seconds"] is not None]
     found = {
@@ -142,6 +147,7 @@ def _told(task: TuneTask, runs: list[Told], before: Told | None) -> Told:
         "seconds": round(sum(each["seconds"] for each in known), 3) if known else None,
         "untimed": len(runs) - len(known),
         "devices": sorted({each["device"] for each in known}),
+        "workers": workers,
         "runs": runs,
         "pretraining": before,
     }

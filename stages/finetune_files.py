@@ -17,6 +17,7 @@ from typing import Any
 from tundish.cluster import store
 from tundish.cluster.digests import digest_once
 from tundish.operators.model import writer
+from tundish.operators.model.shape import Shape
 from tundish.operators.text import tokenizer
 from tundish.stages import examples_checks, examples_splits, finetune_again, hub
 from tundish.stages.examples import Examples
@@ -78,13 +79,8 @@ def laid(
     body = vocabulary_in(model)
     pieces = tokenizer.load(body)
     kind, shape = found[TRAIN].kind, hub.read(model, partial=True, outlined=True).shape
-    if kind == "write":
-        writer.check(shape)  # before anything is laid
+    refuse_unfit(found, shape, length, more.get("sizes") or ())  # before anything is laid
     reads = shape.length
-    if (most := max(more.get("sizes") or (0,))) > len(found[TRAIN]):
-        raise ValueError(f"there are {len(found[TRAIN])} examples to train on, and not {most}; ask for smaller samples")
-    if length > reads:
-        raise ValueError(f"length is {length}, and the model reads {reads} tokens; give at most as many")
     tokens = {name: tokens_of(one, pieces, length or reads) for name, one in found.items()}
     for name, one in tokens.items():
         save(store.join(out, f"{name}.arrow"), one)
@@ -103,6 +99,17 @@ def laid(
         **more,
     )
     return task, examples_checks.report(found, tokens)
+
+
+def refuse_unfit(found: Mapping[str, Examples], shape: Shape, length: int, sizes: Sequence[int]) -> None:
+    """Refuse a model that does not write where texts are written, samples larger than train, and texts longer than the
+    model reads."""
+    if found[TRAIN].kind == "write":
+        writer.check(shape)
+    if (most := max(sizes, default=0)) > len(found[TRAIN]):
+        raise ValueError(f"there are {len(found[TRAIN])} examples to train on, and not {most}; ask for smaller samples")
+    if length > shape.length:
+        raise ValueError(f"length is {length}, and the model reads {shape.length} tokens; give at most as many")
 
 
 def digests_of(model: str) -> dict[str, str]:
