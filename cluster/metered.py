@@ -27,6 +27,7 @@ PROC = Path("/proc")
 TICK = os.sysconf("SC_CLK_TCK")
 RESET = "5"  # written to clear_refs it sets the high-water mark of memory to what is held now (proc(5))
 LOOK = 0.01  # seconds from one look at what is held to the next, where the system does not count
+_most = [0]  # bytes held at most until the peak was last counted anew
 SLACK = 32 << 20  # bytes by which the kernel's counts of a process may differ: each core keeps some pages to itself
 
 
@@ -144,10 +145,17 @@ class Peak:
 
 def forget_peak() -> bool:
     """From here on the system counts the peak anew; whether it does."""
+    most_memory()
     with contextlib.suppress(OSError):
         (PROC / "self/clear_refs").write_text(RESET)
         return peak_memory() < held_now() + SLACK
     return False
+
+
+def most_memory() -> int:
+    """Bytes that this process has held at most since it began, also where the peak was counted anew meanwhile."""
+    _most[0] = max(_most[0], peak_memory())
+    return _most[0]
 
 
 def peak_memory() -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
-from tundish.cluster.map import most_memory
+from tundish.cluster.metered import most_memory
 from tundish.cluster.pace import Pace
 from tundish.cluster.verbs import Made, Told, Watch
 

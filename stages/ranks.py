@@ -18,7 +18,7 @@ import torch._dynamo
 import torch.distributed as dist
 from torch import Tensor
 
-from tundish.cluster.map import most_memory
+from tundish.cluster.metered import most_memory
 from tundish.cluster.wish import wishes
 
 LOG = logging.getLogger("tundish.ranks")

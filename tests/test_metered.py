@@ -103,6 +103,13 @@ def test_the_peak_is_that_of_the_item_and_not_of_those_before_it(
     assert large - after >= 150 << 20
 
 
+def test_what_a_process_held_at_most_outlives_counting_anew() -> None:
+    np.ones(100 << 20, np.uint8)
+    most = metered.most_memory()
+    metered.forget_peak()
+    assert metered.most_memory() >= most
+
+
 def test_without_proc_the_peak_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(metered, "PROC", tmp_path)
     cluster = Metered(Local())
