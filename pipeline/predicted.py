@@ -34,6 +34,7 @@ from tundish.pipeline.probe_sample import Base
 from tundish.stages.stage import Stage
 
 NOISE = 0.15
+DIGITS = 0.01  # of the bytes of a stage: times, lengths and names in commits and manifests have more digits or fewer
 VOCABULARY = "Tokenize: vocabulary"
 PAIRS = ("doubles", "bands again", "edges", "components", "members", "survivors", "held", "clusters", "marks")
 COMPARED = (": shingles", ": compare")  # of pairs, whatever asks
@@ -116,6 +117,7 @@ def _of(sample: Sample, probed: Probed, copies: Band | None, left: Band | None) 
     spent = sum(one.wall for one in probed.spent)
     driver = _between(max(0.0, probed.wall - spent) / probed.together, factor).widened(NOISE)
     size, rows = _left_on_disk(sample.bases, probed, factor, copies)
+    size = size.widened(DIGITS)
     longest = max((one.wall for one in probed.spent), default=0.0) / probed.together
     units, of = sum(len(base.sizes) for base in bases), sum(base.of for base in bases)
     said = "; ".join(_said(probed, copies, left))

@@ -24,6 +24,7 @@ from tundish.pipeline.templates import counted
 from tundish.stages.finetune import Finetune
 from tundish.stages.pretrain import FORETOLD
 
+SMALL = 30.0  # seconds of a whole run, in which starting and ending weigh as much as the work
 KIND = "probe"
 
 
@@ -233,7 +234,10 @@ def compared(past: Ran) -> Table:
 
 
 def busier(held: Sequence[Held]) -> Iterator[str]:
-    """A sentence where stages took the CPU that was foretold, and longer."""
+    """Sentences: where a run was too small for what a probe can tell, and where stages took the CPU that was foretold,
+    and longer."""
+    if (seconds := sum(one.actual for one in held if one.what == "seconds")) < SMALL and held:
+        yield f"all of it took {brief('seconds', seconds)}, most of which is beginning: too small to be foretold"
     late = {one.address for one in held if one.what == "seconds" and one.actual > one.band.high}
     same = {one.address for one in held if one.what == "CPU seconds" and one.inside}
     if late & same:

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -304,10 +305,14 @@ def test_a_run_that_was_not_foretold_is_not_compared(tmp_path: Path, texts: Path
 
 
 def test_stages_that_took_the_cpu_and_more_time_are_told_apart() -> None:
-    late = probe_told.Held("Judge", "j", "seconds", Band(1, 0.5, 2), 9)
+    late = probe_told.Held("Judge", "j", "seconds", Band(10, 5, 20), 90)
     same = probe_told.Held("Judge", "j", "CPU seconds", Band(1, 0.5, 2), 1)
     assert "1 stage took the CPU foretold and more time" in next(probe_told.busier([late, same]))
     assert not list(probe_told.busier([late]))
+    short = replace(late, actual=9)
+    assert list(probe_told.busier([short])) == [
+        "all of it took 9 s, most of which is beginning: too small to be foretold"
+    ]
 
 
 def test_a_dataset_is_drawn_with_the_sizes_of_its_files(tmp_path: Path, texts: Path) -> None:
