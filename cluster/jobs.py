@@ -3,9 +3,10 @@
 Promises: a job's id begins with the name of its recipe; a head that asks for a token gets the one Ray keeps on this
 machine; what was chosen for the user (token, interpreter, what is uploaded) is said in one line. A head on this
 machine reads the recipe and its files where they lie; one elsewhere is sent the recipe's folder, which becomes the
-job's working directory, and this tundish as a wheel, which its driver and workers import. Costs about 2 s a
-submission. Refuses, in one sentence, an address nobody answers at, a token that does not fit, a folder too large to
-send, a root that would lie in the job's own temporary folder, and a credential: whoever sees the dashboard would.
+job's working directory, without the keys that lie in it (cluster/parcel), and this tundish as a wheel, which its driver
+and workers import. Costs about 2 s a submission. Refuses, in one sentence, an address nobody answers at, a token that
+does not fit, a folder too large to send, a root that would lie in the job's own temporary folder, and a credential:
+whoever sees the dashboard would.
 
 A job outlives the submitter, not the head; its root does, so the way back is to submit again.
 Source: Ray 2.60, "Ray Jobs Overview" and "Token authentication".
@@ -33,14 +34,10 @@ from ray.job_submission import JobSubmissionClient
 from ray.util.state import StateApiClient
 from ray.util.state.common import ListApiOptions, StateResource
 
-from tundish.cluster import signing
-from tundish.cluster.credentials import HIDDEN, redacted, secret
+from tundish.cluster import handed, parcel, signing
+from tundish.cluster.credentials import redacted
 from tundish.cluster.wheel import built
 
-LARGEST = 50_000_000  # bytes of a folder sent with a job: Ray keeps it in the head's memory
-SKIPPED = {".git", ".venv", "venv", "__pycache__"}  # what Ray does not send; the other hidden folders neither
-# what a job gets from this shell: names, never secrets
-OURS = ("TUNDISH_WIRE", "TUNDISH_MIN_FREE", "TUNDISH_TRACE", "TUNDISH_RAY_LOGS", "TUNDISH_STORAGE")
 LOUDER = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray would follow them instead of the address it was given
 PATIENCE = 10.0  # seconds to wait for a stopped job to end, and for a new head to know its address
 TALKATIVE = (
@@ -74,13 +71,16 @@ def submit(
     when the head runs here; elsewhere it stays `python`, which is the one on the PATH of `ray start`. `wheel`: driver
     and workers import this tundish, sent along, and not the one that is installed there.
     """
-    _harmless(entrypoint, env or {}, metadata or {})
+    handed.harmless(entrypoint, env or {}, metadata or {})
     client = _client(address, note)
     if not isinstance(entrypoint, str):
         entrypoint = shlex.join(_with_interpreter(entrypoint, client, note))
     runtime: dict[str, Any] = {"env_vars": dict(env or {})}
     if working_dir is not None:
-        runtime |= {"working_dir": working_dir, "excludes": _sendable(Path(working_dir))}
+        goes = parcel.packed(Path(working_dir))
+        runtime |= {"working_dir": working_dir, "excludes": goes.excludes}
+        if goes.stays:
+            note(f"of {working_dir} stays here: {goes.says()}")
     job = f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name or 'tundish')}-{secrets.token_hex(3)}"
     with tempfile.TemporaryDirectory(prefix="tundish-") as folder, _asking(address):
         if wheel:
@@ -111,7 +111,7 @@ def submit_recipe(
     `recipe` and `root` are paths or URIs. `ship`: send the recipe's folder along; `wheel`: and this tundish, as a
     wheel; unsaid, both when the head is elsewhere.
     """
-    _harmless([recipe, root, *sets, *wire], {}, {})
+    handed.harmless([recipe, root, *sets, *wire], {}, {})
     ship = not _here(_client(address, _silent)) if ship is None else ship
     root = _lasting(root, ship)
     lies, folder = recipe, None
@@ -132,7 +132,7 @@ def submit_recipe(
         [*words, "--trainers", str(trainers)],
         address=address,
         working_dir=folder,
-        env={k: os.environ[k] for k in OURS if k in os.environ},
+        env=handed.variables(),
         name=f"tundish-{Path(lies).stem}",
         metadata={"recipe": recipe, "root": root},
         wheel=ship if wheel is None else wheel,
@@ -288,19 +288,6 @@ def _with_interpreter(words: Sequence[str], client: JobSubmissionClient, note: N
 # -- what a job can reach, and what it must not show
 
 
-def _harmless(entrypoint: Sequence[str] | str, env: Mapping[str, str], metadata: Mapping[str, str]) -> None:
-    """Refuse what would show a credential: a job's command, variables and metadata stand in the dashboard."""
-    shown = [(word, redacted(word)) for word in ([entrypoint] if isinstance(entrypoint, str) else entrypoint)]
-    shown += [(text, redacted(text)) for text in metadata.values()]
-    shown += [(f"{k}={v}", f"{k}={HIDDEN if secret(k) else redacted(v)}") for k, v in env.items()]
-    for text, told in shown:
-        if told != text:
-            raise ValueError(
-                f"{told!r} carries a credential (where the *** are), and the dashboard shows a job's command and "
-                "variables to all; set it on the machines of the cluster, by their environment, a profile or a role"
-            )
-
-
 def _lasting(root: str, elsewhere: bool) -> str:
     """The root as the job has to spell it."""
     if "://" in root or os.path.isabs(root):
@@ -313,32 +300,24 @@ def _lasting(root: str, elsewhere: bool) -> str:
     return os.path.abspath(os.path.expanduser(root))
 
 
-def _sendable(folder: Path) -> list[str]:
-    """What to leave out of a folder that is sent; refuses one that is too large without it."""
-    left: list[str] = []
-    size = 0
-    for here, folders, files in os.walk(folder):
-        for inner in list(folders):
-            path = Path(here, inner)
-            if inner in SKIPPED or inner.startswith(".") or (path / "lease.json").is_file():  # a root lies there
-                folders.remove(inner)
-                left.append("/" + path.relative_to(folder).as_posix())
-        size += sum(Path(here, file).lstat().st_size for file in files)
-    if size > LARGEST:
-        raise ValueError(
-            f"{folder} holds {size / 1e6:.0f} MB and {LARGEST / 1e6:.0f} MB may go with a job; put the recipe and its "
-            "small files into a folder of their own, and name large data by a URI"
-        )
-    return left
-
-
 def _within(folder: Path, recipe: str) -> None:
-    """Refuse a YAML recipe that names, by `./` or `../`, what will not be there when its folder is sent alone."""
+    """Refuse a recipe that would stay here, and a YAML one that names, by `./` or `../`, what will not be there when
+    its folder is sent alone."""
+    goes = parcel.packed(folder)
+    if why := goes.keeps(recipe):
+        raise ValueError(f"{recipe} would not go with the job ({why}); give the file itself, by a plain name")
     if not recipe.endswith((".yaml", ".yml")):
         return
     for text in _strings(yaml.safe_load((folder / recipe).read_text())):
-        if text.startswith(("./", "../")) and not (folder / text).resolve().is_relative_to(folder.resolve()):
+        if not text.startswith(("./", "../")):
+            continue
+        if not (folder / text).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{recipe} names {text!r}, which lies outside its folder and does not go with the job")
+        if why := goes.keeps(os.path.normpath(text)):
+            raise ValueError(
+                f"{recipe} names {text!r}, which does not go with the job ({why}); give it another name, or a place "
+                "that all machines of the cluster reach"
+            )
 
 
 def _strings(value: Any) -> Iterator[str]:

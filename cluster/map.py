@@ -1,8 +1,5 @@
 """map: every job over every shard of a source, in one pass, each shard committed as it is done."""
 
-import contextlib
-import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +9,11 @@ from typing import Any, ClassVar, NamedTuple
 import pyarrow as pa
 
 from tundish.cluster import store
+from tundish.cluster.metered import most_memory
 from tundish.cluster.shards import Dataset, Shard, digest_of
 from tundish.cluster.target import standing
 from tundish.cluster.verbs import BATCH, At, Cluster, Job, Made, Source, Told, wants_gpu
 
-DRAGS, SLOW = 10.0, 1.5  # seconds at least, and medians of a task, that one runs on before a copy of it is begun
 MOST = 100_000  # tasks of one map: each costs a driver about a millisecond
 
 
@@ -172,14 +169,6 @@ class _Pass:
             made[j] = tables[0]
             for writer, table in zip(writers.get(j, ()), tables, strict=j in writers):
                 writer.write(table)
-
-
-def most_memory() -> int:
-    """Bytes of memory that this process has held at most since it began."""
-    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as told:
-        return 1024 * int(next(line for line in told if line.startswith("VmHWM:")).split()[1])
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux it counts what was there before exec
-    return int(held if sys.platform == "darwin" else held * 1024)
 
 
 def alongside(table: pa.Table, other: pa.Table) -> pa.Table:

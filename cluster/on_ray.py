@@ -1,8 +1,9 @@
 """The verbs on Ray. A task is given the name of a shard; no payload passes the driver or the object store.
 
 Promises: the bytes of `cluster/local`; worker and node loss are Ray's to repair, driver loss is repaired by commits;
-tasks that drag are run twice (cluster/ray_tasks). Tasks carry the stage's name, so the dashboard's page of the job
-shows the stages. Refuses a cluster too small for its gang, in one sentence.
+tasks that drag are run twice (cluster/ray_tasks); workers read the stores this process reads (cluster/handed). Tasks
+carry the stage's name, so the dashboard's page of the job shows the stages. Refuses a cluster that could never have
+room for its gang, in one sentence.
 """
 
 import contextlib
@@ -15,7 +16,8 @@ from typing import Any
 
 import ray
 
-from tundish.cluster.map import DRAGS
+from tundish.cluster import handed
+from tundish.cluster.dragging import DRAGS
 from tundish.cluster.ray_gang import run_gang
 from tundish.cluster.ray_metrics import observed
 from tundish.cluster.ray_tasks import Copies, each
@@ -25,6 +27,13 @@ from tundish.cluster.wire import answers
 POLL = 0.5  # seconds between looks at the keepers
 TOKEN = os.path.join(os.path.expanduser("~"), ".ray", "auth_token")
 WORKER_ENV = {"OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1", "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
+
+
+def workers_env() -> dict[str, str]:
+    """What workers get: what keeps them to one thread, and what this process was told of stores, disks and caches; not
+    what the job gave them that this process drives."""
+    given = handed.of_job()
+    return {name: text for name, text in (WORKER_ENV | handed.variables()).items() if name not in given}
 
 
 def _without_largest_node() -> float:
@@ -51,7 +60,7 @@ class OnRay:
 
     def __enter__(self) -> "OnRay":
         quiet_logs = {"logging_level": "ERROR", "log_to_driver": os.environ.get("TUNDISH_RAY_LOGS") == "1"}
-        runtime = {"env_vars": WORKER_ENV}
+        runtime = {"env_vars": workers_env()}
         os.environ["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"
         if self.address is None:
             context = ray.init(

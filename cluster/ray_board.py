@@ -3,6 +3,7 @@
     driver          -> end, seen            what was asked of it; how far the gang is, and whether it waits for room
     controller      -> Controlled           has a healthy gang save before it is started anew with more workers
     worker, rank 0  -> begin, put, left     how far it is; whether it is to begin at all; that it has saved and left
+                       trains               on what the workers compute
     any worker      -> refuse, failed       what a user has to mend; what went wrong
 
 Promises: all workers of a start begin, or none; a wish reaches rank 0 within a second, and through the loop all; every
@@ -20,6 +21,7 @@ from typing import Any
 
 import ray
 import ray.train
+import torch
 import torch.distributed
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerCallback
@@ -40,7 +42,7 @@ class Board:
         self.line: dict[str, Any] = {}
         self.furthest = self.before = -1  # steps: that a worker told of, now and at the last start
         self.fruitless = self.starts = 0
-        self.mistake = self.stopped = self.lost = self.cause = ""
+        self.mistake = self.stopped = self.lost = self.cause = self.place = ""
         self.ending = self.moving = self.gone = self.past = False
         self.waiting = True
         self.controller: Any = None
@@ -61,12 +63,15 @@ class Board:
     def put(self, row: dict[str, Any]) -> None:
         self.line, self.furthest = row, max(self.furthest, int(row.get("step", 0)))
 
-    def seen(self) -> tuple[dict[str, Any], bool]:
-        """The last line, and whether the gang waits for room."""
-        return self.line, self.waiting
+    def seen(self) -> tuple[dict[str, Any], bool, str]:
+        """The last line, whether the gang waits for room, and on what it trains; "" until that is known."""
+        return self.line, self.waiting, self.place
 
     def waits(self, waiting: bool) -> None:
-        self.waiting = waiting
+        self.waiting, self.place = waiting, "" if waiting else self.place
+
+    def trains(self, place: str) -> None:
+        self.waiting, self.place = False, place
 
     def refuse(self, mistake: str) -> None:
         """Keeps the first mistake of a user that a worker found, so that no restart tries it again."""
@@ -162,6 +167,13 @@ def threads_here(context: Any) -> int:
     return max(1, int(cpus) // max(1, context.get_local_world_size()))
 
 
+def place_of(world: int) -> str:
+    """On what `world` workers compute that are like this one: as stages/ranks decides."""
+    gpu = torch.cuda.is_available() and (world == 1 or "nccl" in torch.distributed.get_backend())
+    many = "s" if world > 1 else ""
+    return f"{world} GPU{many} ({torch.cuda.get_device_name()})" if gpu else f"CPUs, in {world} worker{many}"
+
+
 def loop(config: dict[str, Any]) -> None:
     """What a worker runs, in a thread that Ray Train makes for it."""
     context, board = ray.train.get_context(), config["board"]
@@ -170,6 +182,8 @@ def loop(config: dict[str, Any]) -> None:
     begins = ray.get(board.begin.remote()) if rank == 0 else None
     if not broadcast_from_rank_zero(begins):
         return
+    if rank == 0:
+        board.trains.remote(place_of(world))
 
     tell = Telling(board.put.remote if rank == 0 else lambda row: None)
     with _looking(board) if rank == 0 else contextlib.nullcontext():

@@ -7,7 +7,9 @@ Promises: a gang that comes further between two starts is started as often as it
 Ctrl-C in the driver are wishes to stop, which the workers' board hands on; so are SIGTERM in a worker, a node that
 drains and a gang that is about to grow, after which the gang goes on. The driver says at once what it makes of a wish
 (`answered`): workers save first; a gang that waits for room has nothing to save and ends; a second wish ends it within
-`GRACE` seconds. Costs some 10 s a start; nothing a step. Refuses more workers than there are GPUs, and than four a CPU.
+`GRACE` seconds. Workers take a GPU each wherever the cluster has GPUs or some may come (cluster/ray_room), and wait for
+them; the driver says what they wait for, and on what they train. Costs some 10 s a start; nothing a step. Refuses more
+workers than there may be GPUs, and than four a CPU.
 """
 
 import contextlib
@@ -24,6 +26,7 @@ import ray.train
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tundish.cluster import ray_room
 from tundish.cluster.ray_board import Board, Controlled, Heeding, loop
 from tundish.cluster.verbs import PATIENCE, Tell, Watch, stepped
 from tundish.cluster.wish import Stopped, signals
@@ -31,6 +34,7 @@ from tundish.cluster.wish import Stopped, signals
 LOG = logging.getLogger("tundish.gang")
 LOOK = 60.0  # seconds between looks whether an elastic gang could be larger
 POLL = 0.5  # seconds between looks at the board, and at what was asked of this process
+WAITS = 20.0  # seconds without workers until that is said: a start takes ten
 GRACE = 5.0  # seconds for a gang that is ended; then the driver goes, and with its job all that is left of it
 
 
@@ -48,32 +52,47 @@ def halved(share: float) -> float:
     return found
 
 
-def scaling_of(size: int, least: int, cpus: int, gpus: int) -> ray.train.ScalingConfig:
-    """What to ask Ray for; `least` of `size` workers must find a place."""
-    if least > 4 * cpus:
+def scaling_of(size: int, least: int, cpus: int, gpus: int, most: int = 0) -> ray.train.ScalingConfig:
+    """What to ask Ray for; `least` of `size` workers must find a place. `gpus` are there, `most` with those that may
+    come: a worker takes one wherever there may be any, for a training would be on CPUs for good."""
+    most = max(gpus, most)
+    if most == gpus and least > 4 * cpus:  # machines that come bring CPUs
         raise ValueError(f"{least} training workers on {cpus} CPUs would starve each other; ask for at most {4 * cpus}")
-    if 0 < gpus < least:
+    if 0 < most < least:
         raise ValueError(
-            f"{least} training workers and {gpus} GPUs: each worker takes one; ask for {gpus}, or for {gpus}-{least} "
-            "to begin with those there are"
+            f"{least} training workers and {most} GPUs{' at most' if most > gpus else ''}: each worker takes one; ask "
+            f"for {most}, or for {most}-{least} to begin with those there are"
         )
     if least == size:
         return ray.train.ScalingConfig(
-            num_workers=size, use_gpu=gpus > 0, resources_per_worker={"CPU": share_of(size, cpus)}
+            num_workers=size, use_gpu=most > 0, resources_per_worker={"CPU": share_of(size, cpus)}
         )
     return ray.train.ScalingConfig(
         num_workers=(least, size),
-        use_gpu=gpus > 0,
-        resources_per_worker={"CPU": halved(share_of(size, cpus) if gpus else min(1.0, cpus / least))},
+        use_gpu=most > 0,
+        resources_per_worker={"CPU": halved(share_of(size, cpus) if most else min(1.0, cpus / least))},
         elastic_resize_monitor_interval_s=LOOK,
     )
+
+
+def wanted_by(scaling: ray.train.ScalingConfig) -> str:
+    """What a gang asks of the cluster, in words, such as `4 workers with a GPU and 1 CPU each`."""
+    many = scaling.num_workers
+    fewest, largest = many if isinstance(many, tuple) else (many, many)
+    each = f"{'a GPU and ' if scaling.use_gpu else ''}{(scaling.resources_per_worker or {})['CPU']:.2g} CPU"
+    if largest == 1:
+        return f"a worker with {each}"
+    return f"{fewest if fewest == largest else f'{fewest} to {largest}'} workers with {each} each"
 
 
 def run_gang(
     stage: str, fn: Callable[[int, int, Tell], None], *, size: int, least: int, cpus: int, scratch: str, watch: Watch
 ) -> None:
     """Run `fn` on `size` workers, or as many from `least` on as there are; a user's ValueError comes back as itself."""
-    scaling = scaling_of(size, least or size, cpus, int(ray.cluster_resources().get("GPU", 0)))
+    gpus, most = ray_room.there("GPU"), ray_room.most("GPU")
+    scaling = scaling_of(size, least or size, cpus, gpus, most)
+    come = f", and {most} may be there once machines have come" if most > gpus else ""
+    lacks = f"no workers yet: it asks for {wanted_by(scaling)}, of a cluster with {cpus} CPUs and {gpus} GPUs{come}"
     os.makedirs(scratch, exist_ok=True)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # a worker's may go
     board = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Board).remote()
@@ -86,7 +105,7 @@ def run_gang(
     config = {"fn": fn, "board": board, "threads": os.environ.get("TUNDISH_TORCH_THREADS", "")}
     trainer = TorchTrainer(loop, train_loop_config=config, scaling_config=scaling, run_config=run)
     with signals() as asked:
-        failed = _fitted(stage, trainer, board, watch, asked)
+        failed = _fitted(stage, trainer, board, watch, asked, lacks)
     try:
         told = ray.get(board.told.remote(), timeout=5 if asked else 60)
     except ray.exceptions.RayError as error:
@@ -143,7 +162,27 @@ def answered(wish: Wish, asked: int, waiting: bool, now: float) -> Answer:
     return Answer(wish)
 
 
-def _fitted(stage: str, trainer: Any, board: Any, watch: Watch, asked: list[int]) -> list[BaseException]:
+class Heard(NamedTuple):
+    """What whoever looks on has been told of the gang's place: on what it trains, and of a wait that began `since`
+    (by time.monotonic()) whether it was `told`."""
+
+    place: str = ""
+    since: float = math.inf
+    told: bool = False
+
+
+def placed(heard: Heard, place: str, waiting: bool, lacks: str, now: float) -> tuple[Heard, str]:
+    """What to say at a moment, if anything: that the gang has waited for a while for what it `lacks`, once a wait; and
+    on what it trains, as often as that changes."""
+    if waiting:
+        heard = heard._replace(since=min(heard.since, now))
+        if heard.told or now - heard.since < WAITS:
+            return heard, ""
+        return heard._replace(told=True), lacks
+    return Heard(place), f"trains on {place}" if place and (place != heard.place or heard.told) else ""
+
+
+def _fitted(stage: str, trainer: Any, board: Any, watch: Watch, asked: list[int], lacks: str) -> list[BaseException]:
     """Runs the gang in a thread of its own, because Ray Train takes Ctrl-C for itself in the main one, and looks on:
     shows the board to whoever watches, and answers what is asked of this process."""
     failed: list[BaseException] = []
@@ -156,21 +195,27 @@ def _fitted(stage: str, trainer: Any, board: Any, watch: Watch, asked: list[int]
 
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    wish, waiting = Wish(), True
+    wish, waiting, heard = Wish(), True, Heard()
     while thread.is_alive():
         thread.join(POLL)
         with contextlib.suppress(Exception):  # a board that is gone has nothing more to say
-            row, waiting = ray.get(board.seen.remote(), timeout=2)
+            row, waiting, place = ray.get(board.seen.remote(), timeout=2)
+            heard, news = placed(heard, place, waiting, lacks, time.monotonic())
+            _say(stage, news)
             if row:
                 stepped(watch, stage, row)
         wish, act, say = answered(wish, len(asked), waiting, time.monotonic())
-        if say:
-            LOG.warning("%s: %s", stage, say)
+        _say(stage, say)
         if act == "leave":
             break
         if act:
             _asked(board, act)
     return failed
+
+
+def _say(stage: str, news: str) -> None:
+    if news:
+        LOG.warning("%s: %s", stage, news)
 
 
 def _asked(board: Any, act: str) -> None:

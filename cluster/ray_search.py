@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
+from tundish.cluster import ray_room
 from tundish.cluster.verbs import Watch, unwatched
 
 AGAIN = 3  # starts of a trial whose process or node was lost
@@ -61,7 +61,7 @@ def halving(
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # no files a trial for boards that nobody opens
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours to hear
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a table even when it is asked for silence
-    gpu = min(1.0, ray.cluster_resources().get("GPU", 0.0) / at_once)
+    gpu = min(1.0, ray_room.most("GPU") / at_once)
     scheduler = ASHAScheduler(
         time_attr=AT, metric=SCORE, mode="max", max_t=max(most, grace), grace_period=grace, reduction_factor=factor
     )

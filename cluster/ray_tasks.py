@@ -6,10 +6,7 @@ the other copy is killed, for work that says that it may run `twice` (cluster/ve
 the dashboard's page of the job shows how far each is. Costs about a millisecond of the driver a task (blocks of Ray
 Data: 8 to 11). Refuses nothing: errors of the work reach the caller, those a user has to mend as they are.
 
-A task drags when nothing is left to hand out, CPUs are idle, and it has run since then `SLOW` times as long as the
-median of those that ended, and no less than `patience` seconds; `ALONE` times that where hardly any has ended.
-Backup tasks: Dean and Ghemawat 2004, section 3.6 (a sort took 44 % longer without them); copies go to the node with the
-shortest median, or another while that is busy: Zaharia et al. 2008, section 4.
+What drags, when a copy of it is begun and where is decided in cluster/dragging.
 """
 
 import contextlib
@@ -27,17 +24,15 @@ import ray
 from ray._private.state import available_resources_per_node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tundish.cluster.map import SLOW, dealt
+from tundish.cluster import ray_room
+from tundish.cluster.dragging import LOOK, dragging, idle_since, quickest, wait_of
+from tundish.cluster.map import dealt
 from tundish.cluster.verbs import may_run_twice, wants_gpu
 
 TRIES = 8  # times that a task is given to another worker, after the first one was lost
 AHEAD = 1000  # tasks handed out beyond two for each CPU: a cluster that grows by itself goes by what waits
-LOOK = 1.0  # seconds between looks at what drags
 SHARE = 0.25  # of a GPU for a task: what a small model leaves idle between two batches others take
-FEW = 3  # tasks that must have ended before there is a median to go by
-ALONE = 30.0  # times the patience where there is none: a copy takes nothing but an idle CPU
 LABEL = "tundish/work"  # of machines, "cpu" or "gpu": what they are for
-MOST_COPIES = 3  # of a task at once, the first among them
 KILLED = 10.0  # seconds to wait for tasks that were cancelled: they may write
 
 Answer = tuple[str, float, list[bytes]]  # node, seconds, and for each item (error, what the work told), pickled
@@ -112,7 +107,7 @@ def _machines(gpu: bool, gpu_share: float | None) -> dict[str, Any]:
     """What of machines a task asks for. On clusters whose machines say what they are for (cluster/files), what needs no
     GPU leaves those that have one to others."""
     if gpu_share is None:
-        gpu_share = SHARE if any("GPU" in node["Resources"] for node in _machines_there()) or _may_come("GPU") else 0.0
+        gpu_share = SHARE if ray_room.most("GPU") else 0.0
     if gpu and gpu_share:
         return {"num_gpus": gpu_share}
     if any(node.get("Labels", {}).get(LABEL) == "cpu" for node in _machines_there()):
@@ -122,12 +117,6 @@ def _machines(gpu: bool, gpu_share: float | None) -> dict[str, Any]:
 
 def _machines_there() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _may_come(resource: str) -> bool:
-    """Whether an autoscaler may bring machines with it: a group of them may be empty until somebody asks."""
-    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    return most.get(resource, 0) > 0
 
 
 def _taken(told: bytes) -> Any:
@@ -242,25 +231,20 @@ class _Run:
 
     def _hurry(self, now: float) -> None:
         """Begin what drags once more."""
-        took = [seconds for each in self.seconds.values() for seconds in each]
         if not (self.twice and self.all_out):
             return
         idle = self._idle()
-        if not idle:
-            self.since = None
+        self.since = idle_since(self.since, idle, now)
+        if self.since is None:
             return
-        self.since = self.since or now  # from here on all that are outstanding run: a CPU would take what waits
-        long = SLOW * statistics.median(took) if len(took) >= FEW else ALONE * self.patience
-        many = Counter(self.flying.values())
-        for group in dict.fromkeys(self.flying.values()):
-            if not idle:
-                break
-            began = self.copied_at.get(group, self.since)
-            if many[group] < MOST_COPIES and now - began >= max(self.patience, long):
-                self.second.add(self._begin(group, **self._elsewhere()))
-                self.copied_at[group] = now
-                self.copies.begun += 1
-                idle -= 1
+        took = [seconds for each in self.seconds.values() for seconds in each]
+        wait = wait_of(len(took), statistics.median(took) if took else 0.0, self.patience)
+        drag = dragging(Counter(self.flying.values()), self.copied_at, self.since, now, wait, idle)
+        elsewhere = self._elsewhere() if drag else {}
+        for group in drag:
+            self.second.add(self._begin(group, **elsewhere))
+            self.copied_at[group] = now
+            self.copies.begun += 1
 
     def _idle(self) -> int:
         """Tasks that machines would take at once which these tasks may run on."""
@@ -274,11 +258,10 @@ class _Run:
         return idle
 
     def _elsewhere(self) -> dict[str, Any]:
-        """The node whose tasks took the shortest time, or another while that is busy: what stands still may stand
-        there."""
-        if len(self.seconds) < 2:
+        """What to ask for, so that a copy goes to the quickest node, or to another while that is busy."""
+        best = quickest({node: statistics.median(took) for node, took in self.seconds.items()})
+        if best is None:
             return {}
-        best = min(self.seconds, key=lambda node: statistics.median(self.seconds[node]))
         placed = NodeAffinitySchedulingStrategy(best, soft=True, _spill_on_unavailable=True)
         return {"scheduling_strategy": placed}
 

@@ -17,6 +17,7 @@ from ray.scripts.scripts import start
 from tests.kubernetes import amount, wrong
 from tundish.cluster.credentials import redacted, secret
 from tundish.cluster.jobs import _strings
+from tundish.cluster.ray_room import GPUS, foretold
 from tundish.pipeline.cli import cli
 from tundish.pipeline.recipe import load
 from tundish.pipeline.run import wanted_of
@@ -97,6 +98,22 @@ def test_a_gpu_is_asked_for_where_the_image_has_what_it_needs() -> None:
         (container,) = group["template"]["spec"]["containers"]
         has = amount(container["resources"]["limits"].get("nvidia.com/gpu", "0"))
         assert bool(has) == container["image"].endswith("-gpu") == (group["labels"]["tundish/work"] == "gpu")
+
+
+def test_the_head_says_how_many_gpus_may_come() -> None:
+    """Ray does not: a training would be on CPUs for as long as no GPU machine is there."""
+    (cluster,) = objects(FOLDER / "kuberay-cluster.yaml")
+    come = 0
+    for group in cluster["spec"]["workerGroupSpecs"]:
+        (container,) = group["template"]["spec"]["containers"]
+        come += group["maxReplicas"] * int(container["resources"]["limits"].get("nvidia.com/gpu", "0"))
+    assert foretold("GPU", {}, [cluster["spec"]["headGroupSpec"]["labels"]]) == come > 0
+    for path in UP:
+        types = yaml.safe_load(path.read_text())["available_node_types"]
+        assert foretold("GPU", {}, [types["head"]["labels"]]) == types["gpu"]["max_workers"] > 0  # one GPU each
+        assert [name for name, one in types.items() if GPUS in one.get("labels", {})] == ["head"]
+    (job,) = [one for one in objects(FOLDER / "kuberay-job.yaml") if one["kind"] == "RayJob"]
+    assert GPUS not in str(job)  # which has no group with GPUs
 
 
 def test_the_job_runs_a_recipe_that_loads_by_a_command_that_is_ours(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests import sample_archive, test_slurm
-from tundish.cluster import jobs, store
+from tundish.cluster import handed, jobs, parcel, store
 from tundish.cluster.local import Local
 from tundish.cluster.shards import Dataset, opened
 from tundish.cluster.wire import free_port
@@ -163,12 +163,13 @@ def test_a_folder_too_large_to_send_is_refused_and_roots_stay_at_home(tmp_path: 
     (tmp_path / "root" / "lease.json").touch()
     for inner in ("root", ".hidden", "venv"):
         with open(tmp_path / inner / "large", "wb") as file:
-            file.truncate(jobs.LARGEST + 1)
-    assert sorted(jobs._sendable(tmp_path)) == ["/.hidden", "/root", "/venv"]
+            file.truncate(parcel.LARGEST + 1)
+    assert parcel.packed(tmp_path).excludes == ["/.hidden", "/root", "/venv"]
+    assert parcel.packed(tmp_path).says() == ""
     with open(tmp_path / "kept" / "deep" / "large", "wb") as file:
-        file.truncate(jobs.LARGEST + 1)
-    with pytest.raises(ValueError, match=r"holds 50 MB and 50 MB may go with a job; put the recipe"):
-        jobs._sendable(tmp_path)
+        file.truncate(parcel.LARGEST + 1)
+    with pytest.raises(ValueError, match=r"holds more than 50 MB, and no more may go with a job; put the recipe"):
+        parcel.packed(tmp_path)
 
 
 def test_a_recipe_that_leaves_its_folder_and_a_root_that_would_be_lost_are_refused(tmp_path: Path) -> None:
@@ -180,6 +181,25 @@ def test_a_recipe_that_leaves_its_folder_and_a_root_that_would_be_lost_are_refus
         jobs.submit_recipe(str(recipe), address="http://127.0.0.1:1", root="root", ship=True)
     with pytest.raises(ValueError, match=r"^there is no recipe 'nowhere\.yaml'"):
         jobs.submit_recipe("nowhere.yaml", address="http://127.0.0.1:1", root="s3://bucket/root", ship=True)
+
+
+def test_a_recipe_that_would_stay_and_one_that_names_what_stays_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "api_key.txt").touch()
+    (tmp_path / "away").symlink_to("/")
+    for name, text, told in (
+        (
+            "recipe.yaml",
+            "docs: {Read: {files: [rows/a.jsonl, ./rows/api_key.txt]}}",
+            r"^recipe\.yaml names '\./rows/api_",
+        ),
+        ("secrets.yaml", "docs: {Read: {files: [./a.jsonl]}}", r"^secrets\.yaml would not go .*\(called like a key\)"),
+        (".hidden.yaml", "docs: {Read: {files: [./a.jsonl]}}", r"^\.hidden\.yaml would not go .*\(hidden\)"),
+        ("linked.yaml", "docs: {Read: {files: [./away/a.jsonl]}}", r"names '\./away/a\.jsonl', which lies outside its"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=told):
+            jobs.submit_recipe(str(tmp_path / name), address="http://127.0.0.1:1", root="/srv/root", ship=True)
 
 
 # -- with one
@@ -199,6 +219,50 @@ def test_a_command_runs_with_this_interpreter_and_its_folder(knowing: Head, tmp_
     assert [line for line in said if "asks for a token" in line]
     assert "".join(jobs.logs(knowing.address, job)).count("lies beside yes") == 1
     assert jobs.status(knowing.address)[job] == "SUCCEEDED"
+
+
+@pytest.mark.slow
+def test_keys_and_what_links_name_elsewhere_stay_here_and_it_is_said(knowing: Head, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "goes.txt").write_text("1")
+    (folder / "key.pem").write_text("-----BEGIN PRIVATE KEY-----\nMC4C\n-----END PRIVATE KEY-----\n")
+    (folder / "elsewhere").symlink_to(TOP / "docs")
+    (folder / "round").symlink_to(".")
+    said: list[str] = []
+    job = jobs.submit(["ls", "-AR"], address=knowing.address, working_dir=str(folder), note=said.append)
+    told = finished(knowing, job)
+    assert "goes.txt" in told
+    assert not [name for name in ("key.pem", "elsewhere", "round", "storage.md") if name in told]
+    assert [line.partition("stays here: ")[2] for line in said if "stays here" in line] == [
+        "elsewhere (a link out of the folder), key.pem (called like a key), round (a link in a circle)"
+    ]
+
+
+READS = """
+import json, os
+from tundish.cluster import handed
+from tundish.cluster.on_ray import OnRay
+
+def read(item):
+    return {name: os.environ.get(name) for name in handed.OURS}
+
+with OnRay("auto") as cluster:
+    print("READ", json.dumps([read(0), *cluster.each("Read", read, [1])]))
+"""
+
+
+@pytest.mark.slow
+def test_driver_and_workers_of_a_job_read_what_is_said_here(knowing: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver of a job joins the cluster and would say again what the job was given, which Ray refuses."""
+    told = {"TUNDISH_STORAGE": "s3://near?endpoint=http://127.0.0.1:9000", "TUNDISH_TOKENS": "/tmp/none=1GB"}
+    for name, text in told.items():
+        monkeypatch.setenv(name, text)
+    job = jobs.submit(["python", "-c", READS], address=knowing.address, env=handed.variables())
+    (line,) = [line for line in finished(knowing, job).split("\n") if line.startswith("READ ")]
+    of_driver, of_worker = json.loads(line.removeprefix("READ "))
+    assert of_driver == of_worker  # the shell of the head may have said more
+    assert told.items() <= of_worker.items()
 
 
 @pytest.mark.slow
@@ -296,5 +360,5 @@ def test_the_demo_in_small_goes_from_the_web_to_a_score_in_a_job(knowing: Head, 
     assert job.startswith("tundish-demo-")
     assert 40 < only(tmp_path / "root", "corpus").rows < only(tmp_path / "root", "extract").rows
     result = json.loads(store.read(only(tmp_path / "root", "finetune").path("result")))
-    assert 0 < result["accuracy"] <= 1
-    assert result["test"] > 50
+    assert 0 < result["parts"]["test"]["pretrained"]["accuracy"]["mean"] <= 1
+    assert result["examples"]["test"] > 50

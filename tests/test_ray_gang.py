@@ -88,7 +88,7 @@ def starts(task: PretrainTask) -> int:
 
 
 def test_a_killed_worker_costs_the_steps_since_the_last_checkpoint(
-    cluster: OnRay, whole: PretrainTask, tmp_path: Path
+    cluster: OnRay, whole: PretrainTask, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = toy(tmp_path)
     heard: list[tuple[Any, ...]] = []
@@ -98,6 +98,7 @@ def test_a_killed_worker_costs_the_steps_since_the_last_checkpoint(
     finally:
         cluster.watch = unwatched
     assert starts(task) == 2
+    assert "Pretrain: trains on CPUs, in 2 workers" in caplog.messages
     equal_to(whole, task)
     assert ("Pretrain", 9, len(losses(task)), None) in heard or heard[-1][1] > 9
 

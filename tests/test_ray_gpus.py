@@ -1,6 +1,11 @@
-"""Work that a model does goes where GPUs are, and all else anywhere: on nodes that only say that they have some."""
+"""Work that a model does goes where GPUs are, and all else anywhere: on nodes that only say that they have some. And
+what a driver hands to workers of a cluster that it joins."""
 
+import asyncio
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,11 +14,12 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from tests.test_ray_cluster import folder  # noqa: F401 - a fixture: a short path for Ray
+from tests.test_ray_cluster import TOP, folder  # noqa: F401 - a fixture: a short path for Ray
+from tundish.cluster import handed
 from tundish.cluster.map import _dealt
 from tundish.cluster.on_ray import OnRay
 from tundish.cluster.target import Target
-from tundish.cluster.verbs import Job, wants_gpu
+from tundish.cluster.verbs import Job, Status, wants_gpu
 
 pytestmark = pytest.mark.slow  # a Ray of two nodes
 
@@ -60,6 +66,56 @@ def test_all_others_go_anywhere_and_see_none(nodes: tuple[OnRay, str]) -> None:
         found = places(cluster, gpu, share)
         assert len({node for node, _ in found}) == 2
         assert {shown for _, shown in found} == {""}
+
+
+def test_workers_of_a_cluster_that_is_joined_read_what_the_driver_reads(
+    nodes: tuple[OnRay, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process of its own: this one has joined already. Its machines were started without these variables."""
+    told = {"TUNDISH_STORAGE": "s3://near?endpoint=http://127.0.0.1:9000", "TUNDISH_MIN_FREE": "7KB",
+            "TUNDISH_TOKENS": "/tmp/none=1GB"}  # fmt: skip
+    for name, text in told.items():
+        monkeypatch.setenv(name, text)
+    address = ray.get_runtime_context().gcs_address
+    script = f"from tests.test_ray_gpus import drive; drive({address!r})"
+    ran = subprocess.run([sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True, timeout=200)
+    assert ran.returncode == 0, ran.stderr
+    read = [json.loads(line) for line in ran.stdout.split("\n") if line.startswith("{")]
+    assert len(read) == 5
+    assert all(told.items() <= one.items() for one in read)
+
+
+def drive(address: str) -> None:
+    """Tells what this process and its workers read, the keepers of a crawl as well."""
+    print(json.dumps(reads(0)))
+    with OnRay(address) as joined:
+        for one in joined.each("Reads", reads, range(3)):
+            print(json.dumps(one))
+        for one in joined.attend("Keep", Reader, parts=1, stop=lambda now: True):
+            print(json.dumps(one))
+
+
+def reads(item: int) -> dict[str, str]:
+    return {name: text for name, text in os.environ.items() if name in handed.OURS}
+
+
+class Reader:
+    """A keeper without work, that tells what it reads when it is closed."""
+
+    def __init__(self, part: int) -> None:
+        self.part = part
+
+    async def work(self, post: Any) -> None:
+        await asyncio.sleep(600)
+
+    async def receive(self, sender: int, batch: str, rows: list[Any]) -> None:
+        raise AssertionError
+
+    def status(self) -> Status:
+        return Status(idle=True)
+
+    async def close(self) -> dict[str, str]:
+        return reads(0)
 
 
 def test_a_pass_wants_one_when_one_of_its_functions_does(nodes: tuple[OnRay, str]) -> None:

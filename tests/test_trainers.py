@@ -13,7 +13,9 @@ from tests.test_model_pretrain import lines, toy
 from tests.test_training_stages import texts, trained  # noqa: F401 - a fixture
 from tundish.cluster.local import Local
 from tundish.cluster.ray_board import WAITS, Board, Telling
-from tundish.cluster.ray_gang import GRACE, Wish, answered
+from tundish.cluster.ray_gang import GRACE, Heard, Wish, answered, placed, scaling_of, wanted_by
+from tundish.cluster.ray_gang import WAITS as PATIENT
+from tundish.cluster.ray_room import GPUS, foretold
 from tundish.cluster.verbs import PATIENCE
 from tundish.pipeline.cli_options import Trainers, settings_of, spelled
 from tundish.stages.pretrain_feed import Feed
@@ -113,10 +115,81 @@ def test_a_gang_that_waits_for_room_is_ended_and_not_asked():
     # its workers are lost before they saved: there is nobody left to wait for
     assert acted([9], [(0, 8), (15, math.inf)], 60) == [(9, "ask"), (15, "end"), (15 + GRACE, "leave")]
     board = Board()
-    assert board.seen() == ({}, True)
+    assert board.seen() == ({}, True, "")
     board.waits("RunningState" in WAITS)
     board.put({"step": 4})
-    assert board.seen() == ({"step": 4}, False)
+    assert board.seen() == ({"step": 4}, False, "")
+    board.trains("2 GPUs")
+    assert board.seen() == ({"step": 4}, False, "2 GPUs")
+    board.waits("SchedulingState" in WAITS)  # where it trains next is not known
+    assert board.seen() == ({"step": 4}, True, "")
+
+
+@pytest.mark.parametrize(("size", "least"), [(4, 4), (4, 2), (1, 1)])
+def test_a_gpu_is_asked_for_where_one_may_come(size, least):
+    """A group of GPU machines that is empty until somebody asks: workers without would be on CPUs for good."""
+    for gpus, most in ((0, 4), (1, 4), (4, 4), (4, 0), (9, 4)):
+        assert scaling_of(size, least, 8, gpus, most).use_gpu
+    assert not scaling_of(size, least, 8, 0, 0).use_gpu
+
+
+def test_more_workers_than_gpus_that_may_come_are_refused_at_once():
+    with pytest.raises(ValueError, match=r"^8 training workers and 4 GPUs at most: .* ask for 4, or for 4-8 to begin"):
+        scaling_of(8, 8, 8, 0, 4)
+    with pytest.raises(ValueError, match=r"^8 training workers and 4 GPUs: .* ask for 4, or for 4-8 to begin"):
+        scaling_of(8, 8, 8, 4, 2)
+    assert scaling_of(8, 4, 8, 0, 4).num_workers == (4, 8)
+    assert scaling_of(40, 40, 8, 0, 64).use_gpu  # the machines that come bring CPUs
+    with pytest.raises(ValueError, match=r"^40 training workers on 8 CPUs would starve each other"):
+        scaling_of(40, 40, 8, 64)
+
+
+def test_few_cpus_are_shared_with_one_left_and_elastic_workers_take_what_there_is():
+    """What docs/guide-ray.md says."""
+    for size, cpus in ((1, 2), (2, 4), (8, 2), (4, 2), (3, 1), (16, 4), (8, 64)):
+        share = scaling_of(size, size, cpus, 0).resources_per_worker["CPU"]
+        assert 0.1 <= share <= 1
+        assert share * size <= max(0.5, cpus - 1)
+    elastic = scaling_of(8, 2, 4, 0)
+    assert elastic.resources_per_worker["CPU"] * 4 == 4
+
+
+def test_what_a_gang_asks_for_in_words():
+    said = [wanted_by(scaling_of(*each)) for each in ((4, 4, 8, 0, 4), (1, 1, 8, 0), (8, 2, 4, 0), (8, 8, 2, 0))]
+    assert said == [
+        "4 workers with a GPU and 1 CPU each",
+        "a worker with 1 CPU",
+        "2 to 8 workers with 1 CPU each",
+        "8 workers with 0.12 CPU each",
+    ]
+
+
+def test_a_wait_for_room_is_said_once_and_on_what_it_trains_each_time_that_changes():
+    heard, said = Heard(), []
+    moments = [(0, "", True), (PATIENT - 1, "", True), (PATIENT, "", True), (500, "", True)]
+    moments += [(501, "", False), (502, "2 GPUs (x)", False), (503, "2 GPUs (x)", False)]
+    moments += [(600, "", True), (601, "2 GPUs (x)", False), (700, "", True), (701 + PATIENT, "", True)]
+    moments += [(800, "a GPU (x)", False), (801, "a GPU (x)", False)]
+    for now, place, waiting in moments:
+        heard, news = placed(heard, place, waiting, "it lacks", now)
+        said += [(now, news)] if news else []
+    assert said == [
+        (PATIENT, "it lacks"),
+        (502, "trains on 2 GPUs (x)"),
+        (701 + PATIENT, "it lacks"),
+        (800, "trains on a GPU (x)"),
+    ]
+
+
+def test_gpus_that_may_come_are_those_that_somebody_tells_of():
+    plain = {"ray.io/node-id": "a", "tundish/work": "cpu"}
+    assert foretold("GPU", {}, [plain, {}]) == 0
+    assert foretold("GPU", {"CPU": 9, "GPU": 2}, [plain, {GPUS: "4"}, {GPUS: "3"}]) == 4
+    assert foretold("GPU", {"GPU": 6}, [{GPUS: "4"}]) == 6
+    assert foretold("CPU", {"CPU": 9, "GPU": 6}, [{GPUS: "40"}]) == 9
+    for odd in ("four", "-1", "", "1.5", "²"):
+        with pytest.raises(ValueError, match=rf"label tundish/gpus='{odd}'; make it the number of GPUs"):
+            foretold("GPU", {}, [{GPUS: odd}])
 
 
 def test_the_states_of_a_gang_without_workers_are_rays():

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -160,6 +161,35 @@ def test_so_do_they_by_rays_own_command(knowing: Head, tmp_path: Path) -> None: 
     assert told.returncode == 0, told.stdout + told.stderr
     sent = contents(Path(made.stdout.strip()))
     imported(told.stdout, wheel.digest_of({name: body for name, body in sent.items() if name.startswith("tundish/")}))
+
+
+def shown() -> str:
+    """The block of docs/guide-ray.md that does it by Ray's own command."""
+    blocks = re.findall(r"```sh\n(.*?)```", (TOP / "docs" / "guide-ray.md").read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if "ray job submit" in block]
+    return str(block)
+
+
+@pytest.mark.slow
+def test_the_guides_own_command_finds_the_recipe_wherever_the_head_was_started(
+    knowing: Head,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """As it is printed, but for the address, the root and the folder of the wheel. The head was started in a folder of
+    its own, where no recipe is."""
+    folder, root = tmp_path / "recipe", tmp_path / "root"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"text": f"Row {n} of Ray's."}) + "\n" for n in range(30)))
+    (folder / "recipe.yaml").write_text("rows: {Read: {files: [./rows.jsonl]}}\n")
+    script = shown().replace("http://127.0.0.1:8265", knowing.address).replace("s3://BUCKET/root", str(root))
+    script = script.replace("cluster.wheel /tmp ", f"cluster.wheel {tmp_path} > {tmp_path}/path ")
+    assert all(script.count(word) for word in (f"{tmp_path}/path ", knowing.address, str(root), '"PATH"'))
+    script = script.replace('"PATH"', f"\"'$(cat {tmp_path}/path)'\"")
+    there = {**os.environ, "RAY_AUTH_MODE": "token", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    told = subprocess.run(["bash", "-euc", script], cwd=folder, env=there, capture_output=True, text=True, timeout=300)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert only(root, "read").rows == 30
+    assert not (knowing.token.parent / "recipe.yaml").exists()
 
 
 @pytest.mark.slow
