@@ -117,7 +117,7 @@ for command in (
 @click.option("--key", default="", metavar="PUB", help="Also every manifest against its signature by this key (PEM).")
 @click.option("--sign", is_flag=True, help="Sign what was found whole with the key in TUNDISH_SIGNING_KEY.")
 def verify_command(root: str, key: str, sign: bool) -> None:
-    """Every shard against its manifest."""
+    """Every shard against its manifest, and that no dataset is gone."""
     from tundish.pipeline import verify as verifying
 
     count = verifying.sign(root) if sign else 0
@@ -126,6 +126,8 @@ def verify_command(root: str, key: str, sign: bool) -> None:
     click.echo("every shard matches its manifest" + (", every manifest its signature" if key else ""))
     if sign:
         click.echo(f"{count} manifests are signed")
+    for sentence in verifying.unknown(root):
+        click.echo(f"not known: {sentence}")
 
 
 @cli.command("forget")

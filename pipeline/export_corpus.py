@@ -3,12 +3,15 @@
     DIR/README.md            the card; its header names the files: what `datasets` loads is what it names
     DIR/data-3fa9c1d2e0/     part-00000.parquet …, and a manifest.json: rows, bytes, SHA-256 and counts of each
     DIR/export.json          which corpus lies here
+    DIR/.export-lease/       while one export is at work: who it is
 
 Promises: whole or not at all: files are written in a hidden folder, commit by commit, and come under their name
 together; then the card changes over to them in one rename, and only then the files of an earlier export go. An export
 that was stopped goes on behind its last committed file; the same corpus, columns and size give the same bytes; one that
-is whole already is left as it is. Costs one pass over the corpus, a shard of it in memory. Refuses a folder that holds
-anything else, one with another corpus unless it is told to replace it, and to write what was forgotten meanwhile.
+is whole already is left as it is. One export at a time works on a folder. Costs one pass over the corpus, a shard of it
+in memory. Refuses a folder that holds anything else or that another export writes into, one with another corpus unless
+it is told to replace it, to write what was forgotten meanwhile, and a corpus of which a stage that it stands on is gone
+or is another by now: its card would tell other numbers.
 """
 
 import contextlib
@@ -27,10 +30,14 @@ from tundish.cluster.shards import digest_of, total
 from tundish.pipeline.export_corpus_card import card
 from tundish.pipeline.export_corpus_rows import USUAL, Leaving
 from tundish.pipeline.funnel import Ran, ran
+from tundish.pipeline.lease import Lease, alive
+from tundish.pipeline.promised import refuse_other
+from tundish.stages.forget_swap import refuse_unfinished
 from tundish.stages.forgotten import forgotten
 
-VERSION = 1  # raised when the same corpus would give other bytes
+VERSION = 2  # raised when the same corpus would give other bytes
 CARD, RECORD, MANIFEST, DATA, HIDDEN = "README.md", "export.json", "manifest.json", "data-", ".export-"
+LEASE = f"{HIDDEN}lease"  # a folder, which goes at the end
 BESIDE = (".git", ".gitattributes", ".gitignore")  # what a clone of a repository has
 GROUP = 32 << 20  # bytes of a row group before compression
 LEAST = 10_000  # bytes of a file
@@ -62,17 +69,23 @@ def export_corpus(
     a file is closed; `say`: called after each file with the rows so far and those of the corpus."""
     if size < LEAST:
         raise ValueError(f"a file of {size} bytes would hold next to nothing; give at least {LEAST}, such as 256MB")
+    refuse_unfinished(root)
     told, to = ran(root), store.absolute(to)
     leaving = Leaving(told, _chosen(told, corpus), columns, forgotten(root))
+    refuse_other(told, leaving.address)
     data = DATA + _plan(leaving, size)
-    _begun(to, leaving.address, replace)
-    manifest = _whole(to, data) or _written(leaving, to, data, size, say)
-    if forgotten(root) != leaving.gone:
-        raise ValueError(f"{root} was told to forget something meanwhile; export again, and it stays out")
-    words = card(leaving, manifest, data=data, name=name, licence=licence, contact=contact)
-    store.write(store.join(to, CARD), words.encode())
-    store.write_json(store.join(to, RECORD), {"corpus": leaving.address, "data": data, "run": told.name})
-    _swept(to, data)
+    _refuse_strange(to, leaving.address, replace)  # before anything is written there
+    with _held(to) as lease:
+        _begun(to, leaving.address, replace)
+        lease.check()
+        manifest = _whole(to, data) or _written(leaving, to, data, size, say, lease.check)
+        if forgotten(root) != leaving.gone:
+            raise ValueError(f"{root} was told to forget something meanwhile; export again, and it stays out")
+        words = card(leaving, manifest, data=data, name=name, licence=licence, contact=contact)
+        lease.check()
+        store.write(store.join(to, CARD), words.encode())
+        store.write_json(store.join(to, RECORD), {"corpus": leaving.address, "data": data, "run": told.name})
+        _swept(to, data)
     counts = manifest["counts"]
     left = {name.removeprefix("left:"): n for name, n in counts.items() if name.startswith("left:")}
     files = {store.join(data, one["file"]): one["size"] for one in manifest["files"]}
@@ -99,8 +112,44 @@ def _plan(leaving: Leaving, size: int) -> str:
     return digest_of([content, wish])[:10]
 
 
-def _begun(to: str, address: str, replace: bool) -> None:
-    """Take a folder that is empty, or holds an export of this corpus; or of another, to `replace` it."""
+@contextlib.contextmanager
+def _held(to: str) -> Iterator[Lease]:
+    """The folder, for one export alone; what says so goes at the end, for all that lies in the folder is published."""
+    place = store.join(to, LEASE)
+    lease = Lease(place)
+    try:
+        with contextlib.ExitStack() as stack:
+            _taken(lease, to, stack)
+            yield lease
+    except BaseException:
+        with contextlib.suppress(ValueError, OSError):  # what the export has to say would be lost behind it
+            _given_back(lease, place)
+        raise
+    _given_back(lease, place)
+
+
+def _taken(lease: Lease, to: str, stack: contextlib.ExitStack) -> None:
+    try:
+        stack.enter_context(lease)
+    except ValueError:
+        held = store.read_json(lease.uri)
+        if not held or not alive(held):
+            raise
+        by = f"process {held['process']} on {held['machine']}"
+        raise ValueError(
+            f"another export writes into {to} ({by}); wait until it ends, or choose another folder"
+        ) from None
+
+
+def _given_back(lease: Lease, place: str) -> None:
+    held = store.read_json(lease.uri)
+    if held and held["name"] == lease.name:
+        store.remove(place)
+
+
+def _refuse_strange(to: str, address: str, replace: bool) -> bool:
+    """Refuse a folder that is not empty and holds no export of this corpus; nor of another, to `replace` it. Whether
+    an export was begun there."""
     held = store.read_json(store.join(to, RECORD))
     if held is not None and held.get("corpus") != address and not replace:
         raise ValueError(
@@ -108,11 +157,16 @@ def _begun(to: str, address: str, replace: bool) -> None:
             "replace it (--replace)"
         )
     ours = (CARD, RECORD) if held is not None else ()
-    strange = [n for n in store.listing(to) if n not in (*ours, *BESIDE) and not n.startswith((DATA, HIDDEN))]
-    strange += [] if held is not None else [n for n in store.listing(to) if n.startswith((DATA, HIDDEN))]
+    there = [name for name in store.listing(to) if name not in (*ours, *BESIDE, LEASE)]
+    strange = [n for n in there if not n.startswith((DATA, HIDDEN))] or ([] if held is not None else there)
     if strange:
         raise ValueError(f"{to} holds {strange[0]!r}, which is of no export of a corpus; choose an empty folder")
-    if held is None:
+    return held is not None
+
+
+def _begun(to: str, address: str, replace: bool) -> None:
+    """Take the folder."""
+    if not _refuse_strange(to, address, replace):
         store.write_json(store.join(to, RECORD), {"corpus": address, "data": None})
 
 
@@ -125,13 +179,17 @@ def _whole(to: str, data: str) -> dict[str, Any] | None:
     return None
 
 
-def _written(leaving: Leaving, to: str, data: str, size: int, say: Callable[[int, int], None]) -> dict[str, Any]:
-    """The files, brought under their name when all are there; their manifest."""
+def _written(
+    leaving: Leaving, to: str, data: str, size: int, say: Callable[[int, int], None], check: Callable[[], None]
+) -> dict[str, Any]:
+    """The files, brought under their name when all are there; their manifest. `check`: raises once another export has
+    taken the folder over."""
     hidden = store.join(to, HIDDEN + data.removeprefix(DATA))
     store.sweep(hidden)
     commits = list(_committed(hidden))
     at, done = tuple(commits[-1]["then"]) if commits else (0, 0), sum(one["rows"] for one in commits)
     while at[0] < len(leaving.corpus.shards):
+        check()
         commits.append(_file(leaving, hidden, f"part-{len(commits):05d}", at, size))
         at, done = commits[-1]["then"], done + commits[-1]["rows"]
         say(done, leaving.corpus.rows)
@@ -141,7 +199,7 @@ def _written(leaving: Leaving, to: str, data: str, size: int, say: Callable[[int
     counts = total(one["counts"] for one in commits)
     manifest = {"corpus": leaving.address, "digest": leaving.corpus.digest, "files": files, "counts": counts}
     manifest["columns"] = [[field.name, str(field.type)] for field in _schema(leaving)]
-    _moved(hidden, store.join(to, data), manifest)
+    _moved(hidden, store.join(to, data), manifest, check)
     return manifest
 
 
@@ -191,14 +249,16 @@ def _groups(leaving: Leaving, at: tuple[int, ...], size: int) -> Iterator[Group]
             yield Group(rows.slice(first, step), then, {} if first else counts)
 
 
-def _moved(hidden: str, to: str, manifest: Mapping[str, Any]) -> None:
+def _moved(hidden: str, to: str, manifest: Mapping[str, Any], check: Callable[[], None]) -> None:
     """All files under their own name: by one rename on a disk; elsewhere one after the other, the manifest last."""
     own, place = store.local(hidden), store.local(to)
+    check()
     if own is not None and place is not None:
         store.write_json(store.join(hidden, MANIFEST), manifest)
         os.rename(own, place)
     else:
         for one in manifest["files"]:
+            check()
             store.move(store.join(hidden, one["file"]), store.join(to, one["file"]))
         store.write_json(store.join(to, MANIFEST), manifest)
     store.remove(store.join(to, "commits"))
@@ -207,7 +267,7 @@ def _moved(hidden: str, to: str, manifest: Mapping[str, Any]) -> None:
 def _swept(to: str, data: str) -> None:
     """What earlier exports left goes, now that nothing names it."""
     for name in store.listing(to):
-        if name.startswith((DATA, HIDDEN)) and name != data:
+        if name.startswith((DATA, HIDDEN)) and name not in (data, LEASE):
             store.remove(store.join(to, name))
 
 

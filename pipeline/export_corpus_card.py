@@ -226,6 +226,9 @@ def _rights(told: Ran, leaving: Leaving, counts: Mapping[str, int]) -> Iterator[
     )
     if gone_here := counts.get("left:forgotten", 0):
         yield f"{gone_here:,} documents were left out because somebody asked for it"
+    if bared := _ranked(counts, "bared"):
+        each = ", ".join(f"{column} {count:,}" for column, count in bared)
+        yield f"names and passwords that stood in addresses were taken out of them; by column: {each}"
     masked = {k.removeprefix("masked:"): n for one in told.of("Mask") for k, n in told.datasets[one].counts.items()
               if k.startswith("masked:")}  # fmt: skip
     kinds = sorted({str(kind) for one in told.of("Mask") for kind in told.field(one, "kinds") or ()})

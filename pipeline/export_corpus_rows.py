@@ -6,13 +6,15 @@
     signals                     stands for every column of Judge
 
 Promises: a document whose publisher reserves it from training, or that the root was told to forget, is left out and
-counted, whatever the recipe said of opt-outs; ids become hexadecimal text, as `tundish why` takes them. Costs a shard
-of the corpus at a time, with some columns of the documents; of their texts it reads none. Refuses a column that
-nothing has, and a corpus whose documents are not there any more: without them nobody knows who opted out.
+counted, whatever the recipe said of opt-outs; ids become hexadecimal text, as `tundish why` takes them; addresses lose
+user names and passwords, counted by column. Costs a shard of the corpus at a time, with some columns of the documents;
+of their texts it reads none. Refuses a column that nothing has, and a corpus whose documents are not there any more:
+without them nobody knows who opted out.
 """
 
 import functools
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -41,6 +43,9 @@ SPENT = {
 }  # say nothing of who stays
 OPTED, FORGOTTEN = "opted_out", "forgotten"  # what documents are left out for here
 SAID = 80  # characters of a licence that is no address
+WORDS = ("text", "title")  # columns that hold no address, though words in them may look like one
+# What stands before the @ of an address (RFC 3986 §3.2.1); against it, also a password with a slash, as Amazon has them
+USERINFO = re.compile(r"(?<=://)(?:[^\s/?#\\]*@|[^\s/?#\\:@\[]*:(?!\d*(?:[/?#]|$))[^\s@]+@)")
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,8 @@ class Leaving:
         kept, places = kept.filter(stays), places.filter(stays)
         for column, values in self._others(name, places).items():
             kept = kept.append_column(column, values)
+        kept, bared = without_userinfo(kept)
+        tally.update({f"bared:{column}": n for column, n in bared.items() if column in self.chosen})
         tally.update(counted(kept))
         shown = kept.select([*self.chosen])
         for at, field in enumerate(shown.schema):
@@ -199,6 +206,34 @@ def _licence(said: str | None) -> str:
     if not said:
         return ""
     return said if said.startswith(("http://", "https://")) and len(said) <= SAID else "said in words"
+
+
+def without_userinfo(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """(the table, its addresses without user names and passwords; column -> values that had some)."""
+    bared = {}
+    for at, field in enumerate(table.schema):
+        if field.name in WORDS or not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
+            continue
+        column = table[field.name].combine_chunks()
+        rows = np.flatnonzero(pc.fill_null(pc.match_substring_regex(column, "://.*@"), False).to_numpy(False))
+        said = {row: bare(whole) for row, whole in zip(rows.tolist(), column.take(rows).to_pylist(), strict=True)}
+        if changed := sum(column[row].as_py() != value for row, value in said.items()):
+            values = column.to_pylist()
+            for row, value in said.items():
+                values[row] = value
+            table, bared[field.name] = table.set_column(at, field, pa.array(values, field.type)), changed
+    return table, bared
+
+
+def bare(address: str) -> str:
+    """Without what stands before the host: names and passwords.
+
+    >>> bare("http://u:secretpw@h0.example/0"), bare("s3://AKIA:wJalr/XUt@bucket/a.warc.gz:17")
+    ('http://h0.example/0', 's3://bucket/a.warc.gz:17')
+    >>> bare("http://heron.example:8080/@user?to=a@b.example")
+    'http://heron.example:8080/@user?to=a@b.example'
+    """
+    return USERINFO.sub("", address)
 
 
 def hexed(ids: pa.ChunkedArray) -> pa.Array:

@@ -42,7 +42,7 @@ def prune(root: str, keep_runs: int = 1, dry: bool = False) -> list[tuple[str, i
         return _unneeded(root, keep_runs)
     with Lease(root):  # a run that begins meanwhile would stand on what goes
         found = _unneeded(root, keep_runs)
-        for name, _ in found:
+        for name, _ in sorted(found, key=lambda one: not one[0].startswith("runs/")):  # no record of what is gone
             store.remove(store.join(root, name))
     return found
 

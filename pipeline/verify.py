@@ -1,26 +1,28 @@
 """verify: every sealed dataset under a root, those inside stages too, against the digests of its manifest.
 
 Promises: every file that a manifest names is read whole and hashed, and with a public key every manifest's signature is
-checked; nothing is written but, where it was asked for, signatures of what was found whole. Costs one reading of the
-root. Says a sentence for each file that is gone or changed. Refuses a root that holds no sealed dataset.
+checked; what runs and manifests name has to be there, with the content that they name (pipeline/promised); nothing is
+written but, where it was asked for, signatures of what was found whole. Costs one reading of the root. Says a sentence
+for each file and dataset that is gone or changed. Refuses a root that holds no sealed dataset.
 """
 
 import os
 from collections.abc import Iterator
 
 from tundish.cluster import shards, signing, store
+from tundish.pipeline.promised import held
 from tundish.stages.forget_swap import asked
 
 
 def verify(root: str, key: str = "") -> list[str]:
-    """One sentence for each file that is not what its manifest says; none when all is well.
+    """One sentence for each file that is not what its manifest says, and for each dataset that is not what the latest
+    run left; none when all is well.
 
     `key`: the PEM file of an Ed25519 key (RFC 8032); then also one for each manifest that it did not sign.
     """
     public = signing.public_of(key) if key else b""
-    wrong, found = [], 0
-    for uri in sealed(root):
-        found += 1
+    wrong, uris = [], [*sealed(root)]
+    for uri in uris:
         if public and (told := signing.wrong(uri, store.read(store.join(uri, "manifest.json")), public)):
             wrong.append(told)
         try:
@@ -30,11 +32,16 @@ def verify(root: str, key: str = "") -> list[str]:
             wrong.append(f"{shards.address_of(uri)}: the manifest cannot be read ({error})")
     if asked(root) is not None:
         wrong.append(f"a `tundish forget` was interrupted; say `tundish forget {root}` to bring it to its end")
-    if not found:
+    if not uris:
         raise ValueError(
             f"there is no sealed dataset under {root!r}; check the path, or run a recipe with --root {root}"
         )
-    return wrong
+    return wrong + held(root, uris).wrong
+
+
+def unknown(root: str) -> list[str]:
+    """A sentence for each dataset of which nothing tells what it should be: neither well nor wrong."""
+    return held(root, sealed(root)).unknown
 
 
 def sign(root: str) -> int:

@@ -166,11 +166,13 @@ def test_an_old_root_is_signed_when_it_is_whole(
     sealed(f"{root}/toy-0123456789")
     call(["verify", root, "--sign"])
     call(["verify", root, "--key", public])
-    assert capsys.readouterr().out.splitlines()[-3:] == [
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if not line.startswith("not known: whether all is there")] == [
         "every shard matches its manifest",
         "1 manifests are signed",
         "every shard matches its manifest, every manifest its signature",
     ]
+    assert len(said) == 5, "no run has told what should be there"
     Path(root, "toy-0123456789/manifest.sig").unlink()
     with pytest.raises(SystemExit) as ended:
         call(["verify", root, "--key", public])
