@@ -1,10 +1,11 @@
 """Credentials: what looks like one is not printed, recorded or sent along.
 
 Promises: `redacted` leaves a text as it is but for passwords in addresses (`s3://key:secret@bucket`), signatures and
-tokens in query strings (`?sig=`, `?X-Amz-Signature=`), `Authorization` values, private keys, `NAME=value` of a name
-that says secret, and the values such names have in this process's environment, plain or percent-encoded. `refuse`
-takes no URI that carries one: it would lie in fingerprints, manifests, run records, process lists and a dashboard that
-others see. Costs microseconds a text. Does not know a secret that has neither a telling name nor a telling shape.
+tokens in query strings (`?sig=`, `?X-Amz-Signature=`), `Authorization` values, private keys, key ids of Amazon's, what
+follows a name that says secret (`AWS_SECRET_ACCESS_KEY=`, `password: `, `'client_secret': `, `x-amz-security-token: `),
+and the values such names have in this process's environment, plain or percent-encoded. `refuse` takes no URI that
+carries one: it would lie in fingerprints, manifests, run records, process lists and a dashboard that others see. Costs
+microseconds a text. Does not know a secret that has neither a telling name nor a telling shape.
 
 Where credentials belong: environment, profile or role of the machine that reads (AWS_PROFILE, an instance's role,
 `secretKeyRef` on Kubernetes); pyarrow and fsspec look there by themselves.
@@ -25,6 +26,16 @@ SIGNED = (
     "access_key|access_key_id|awsaccesskeyid|secret|secret_key|secret_access_key|session_token|account_key|"
     "client_secret|password|passwd|pwd|token|access_token|auth_token|refresh_token|id_token|api_key|apikey|sas|sas_token"
 ).replace("_", "[-_]?")
+# Names of secrets as code, headers and files spell them. VAGUE: prose and recipes use these too, so only what looks
+# like a secret counts: 16 letters and digits, both, and no stage's address. BARE: names that stand before a value with
+# nothing between, as in a file of the AWS tools that is broken.
+SPELT = (
+    "(?:aws)?secret_?(?:access_?)?key|client_secret|app_secret|shared_secret|(?:aws)?session_token|security_token|"
+    "access_token|auth_token|refresh_token|bearer_token|api_token|sas_token|hf_token|access_key|account_key|storage_key|"
+    "private_key|api_key|encryption_customer_key|password|passwd|passphrase"
+).replace("_", "[-_]?")
+VAGUE = r"(?:id[-_])?token|secret|credentials?|pwd|sas|signature"
+BARE = "secret_access_key|session_token|security_token".replace("_", "[-_]?")
 SAYS = (
     "SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|API_KEY|APIKEY|ACCESS_KEY|ACCOUNT_KEY|STORAGE_KEY|PRIVATE_KEY|"
     "CONNECTION_STRING|PGPASSWORD|SAS"
@@ -36,7 +47,18 @@ PLACES = ("_PATH", "_FILE", "_DIR", "_URL", "_URI", "_MODE", "_TYPE", "_NAME", "
 # it, as Amazon's secrets have and as some write them in spite of RFC 3986.
 USERINFO = re.compile(r"(?P<kept>[A-Za-z][A-Za-z0-9+.-]*://)[^\s/:@'\"<>]*:(?!\d+(?:/|$))[^\s@'\"<>]+(?=@)")
 QUERY = re.compile(rf"(?P<kept>[?&;](?:{SIGNED})=)[^\s&;#'\"<>)*]+", re.IGNORECASE)
-SAID = re.compile(rf"(?P<kept>\b(?P<name>{NAMED})['\"]?\s*[=:]\s*['\"]?)(?!\$)[^\s'\",;&]+")
+SET = r"\\?['\"]?[ \t]*(?:[=:]>?|>)[ \t]*\\?['\"]?"  # between a name and its value, in code, JSON, YAML and headers
+VALUE = r"(?:(?<=')[^'\n]+|(?<=\")[^\"\n]+|[^\s'\",;&<]+)"
+LOOKS = (
+    r"(?=[A-Za-z0-9+/=._~%-]*[0-9])(?=[A-Za-z0-9+/=._~%-]*[A-Za-z])(?!/|[a-z]+-[0-9a-f]{10}\b)[A-Za-z0-9+/=._~%-]{16,}"
+)
+SAID = re.compile(rf"(?P<kept>\b(?P<name>{NAMED}){SET})(?!\$){VALUE}")
+WORDED = re.compile(
+    rf"(?P<kept>(?<![A-Za-z0-9])(?:{SPELT}){SET})(?!\$|(?:none|null|true|false)\b){VALUE}"
+    rf"|(?P<vague>(?<![A-Za-z0-9])(?:{VAGUE}){SET}|(?<![A-Za-z0-9])(?:aws[-_])?(?:{BARE})[ \t]+){LOOKS}",
+    re.IGNORECASE,
+)
+KEY_ID = re.compile(r"(?<![A-Za-z0-9])(?P<kept>AKIA|ASIA)[A-Za-z0-9]{16}(?![A-Za-z0-9])")
 BEARER = re.compile(r"(?P<kept>\b(?:Bearer|[Aa]uthorization['\"]?:\s*['\"]?\w+)\s+)[A-Za-z0-9+/=._~-]{8,}")
 KEY = re.compile(r"(?P<kept>-----BEGIN [A-Z ]*PRIVATE KEY-----).+?(?=-----END|\Z)", re.DOTALL)
 SHAPES = re.compile(r"(?P<kept>\b(?:hf_|gh[pousr]_|github_pat_|xox[abprs]-))[A-Za-z0-9_-]{16,}")
@@ -59,11 +81,14 @@ def redacted(text: str, environment: Mapping[str, str] | None = None) -> str:
     'cannot read s3://***@bucket/a.parquet?x=1, nor https://host/b?sv=2&sig=***'
     >>> redacted("http://heron.example:8080/@user and gs://anonymous@corpora are as they were", {})
     'http://heron.example:8080/@user and gs://anonymous@corpora are as they were'
+    >>> redacted("secret_key='wJalr/XUt', password: hunter2; the password is wrong, pad_token: 0", {})
+    "secret_key='***', password: ***; the password is wrong, pad_token: 0"
     """
     for value in _values(os.environ if environment is None else environment):
         text = text.replace(value, HIDDEN)
-    for shape in (USERINFO, QUERY, BEARER, KEY, SHAPES):
+    for shape in (USERINFO, QUERY, BEARER, KEY, SHAPES, KEY_ID):
         text = shape.sub(rf"\g<kept>{HIDDEN}", text)
+    text = WORDED.sub(lambda hit: (hit["kept"] or hit["vague"]) + HIDDEN, text)
     return SAID.sub(lambda hit: hit["kept"] + HIDDEN if secret(hit["name"]) else hit[0], text)
 
 

@@ -10,6 +10,7 @@ square of their number.
 import asyncio
 import contextlib
 import functools
+import itertools
 import math
 import multiprocessing
 import os
@@ -52,13 +53,12 @@ class Local:
             yield from map(work, items)
             return
         with _laid(work) as laid:
-            left, lost = deque(items), 0
-            while left:
+            source, again, lost = iter(items), deque[Any](), 0
+            while True:
                 try:
-                    yield from self._by(self._pool(), laid, left)
-                except (
-                    BrokenProcessPool
-                ):  # none of them is at work any more, and what they had begun is in `left` again
+                    yield from self._by(self._pool(), laid, source, again)
+                    return
+                except BrokenProcessPool:  # none of them is at work any more, and what they had begun is in `again`
                     lost += 1
                     if lost > LOST:
                         raise RuntimeError(
@@ -66,14 +66,20 @@ class Local:
                             "again with fewer --workers, and it goes on from what is committed"
                         ) from None
 
-    def _by(self, pool: ProcessPoolExecutor, laid: "_Laid", left: "deque[Any]") -> Iterator[Any]:
-        """Answers of items taken from `left`; those that have none go back to it when this ends early."""
+    def _by(
+        self, pool: ProcessPoolExecutor, laid: "_Laid", source: Iterator[Any], again: "deque[Any]"
+    ) -> Iterator[Any]:
+        """Answers of the items in `again` and then of those in `source`; those that have none lie in `again` when this
+        ends early."""
         pending: dict[Future[Any], Any] = {}
         try:
-            while left or pending:
-                while left and len(pending) < AHEAD * self.workers:
-                    pending[pool.submit(laid, left[0])] = left[0]
-                    left.popleft()
+            while True:
+                again.extend(itertools.islice(source, max(0, AHEAD * self.workers - len(pending) - len(again))))
+                while again and len(pending) < AHEAD * self.workers:
+                    pending[pool.submit(laid, again[0])] = again[0]
+                    again.popleft()
+                if not pending:
+                    return
                 for future in finished(pending, return_when=FIRST_COMPLETED).done:
                     answer = future.result()
                     del pending[future]
@@ -81,7 +87,7 @@ class Local:
         except BaseException:
             self._kept = None
             _let_go(pool, [future for future in pending if not future.cancel()])
-            left.extendleft(reversed(pending.values()))
+            again.extendleft(reversed(pending.values()))
             raise
 
     def _pool(self) -> ProcessPoolExecutor:

@@ -1,9 +1,10 @@
 """What fails for a while is tried again: which errors pass, how long to wait, and streams that read on.
 
-Promises: whether an error may pass is decided here alone, by its kind, or by the name a store gave its refusal; the
-pauses grow, each drawn anew around its length so that workers that failed together do not come back together. Costs
-nothing where nothing fails; at most eight tries and some 32 s of pauses (48 s as drawn), beside what the client under
-it repeats by itself. Refuses to read on in a file that it opened anew and that is another than it was.
+Promises: whether an error may pass is decided here alone, by its kind, or by the name or the status (301, 400, 401,
+403, 405, 411) a store gave its refusal; the pauses grow, each drawn anew around its length so that workers that failed
+together do not come back together. Costs nothing where nothing fails; at most eight tries and some 32 s of pauses (48 s
+as drawn), beside what the client under it repeats by itself. Refuses to read on in a file that it opened anew and that
+is another than it was.
 
 Sources: M. Brooker, "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015); the error codes of S3 ("Error
 responses", API reference 2006-03-01), of gRPC as GCS names them, and of Azure's Blob service.
@@ -24,10 +25,14 @@ import pyarrow as pa
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds between tries
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
-# pyarrow has one kind of error for all that a store answers: what was refused is told by the store's own word alone
+# pyarrow has one kind of error for all that a store answers: what was refused is told by the store's own word, or by
+# the status where pyarrow has no name for that word. Some words under such a status say that bytes were lost on a way.
+LOST = r"(?!.*ExceptionName: (?:IncompleteBody|BadDigest|RequestTimeout|XAmzContentSHA256Mismatch)\b)"
 REFUSED = re.compile(
-    r"AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH"
-    r"|MISSING_AUTHENTICATION_TOKEN|UNRECOGNIZED_CLIENT|INVALID_SIGNATURE|OPT_IN_REQUIRED)\b"
+    r"(?s)AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID"
+    r"|SIGNATURE_DOES_NOT_MATCH|MISSING_AUTHENTICATION_TOKEN|UNRECOGNIZED_CLIENT|INVALID_SIGNATURE|INCOMPLETE_SIGNATURE"
+    r"|OPT_IN_REQUIRED|REQUEST_TIME_TOO_SKEWED|REQUEST_EXPIRED)\b"
+    rf"|AWS Error \w+ \(HTTP status (?:301|400|401|403|405|411)\){LOST}"
     r"|google::cloud::Status\((PERMISSION_DENIED|UNAUTHENTICATED|INVALID_ARGUMENT)\b"
     r"|\b(AuthenticationFailed|AuthorizationFailure|AuthorizationPermissionMismatch|ContainerNotFound|InvalidUri)\b"
 )
@@ -46,6 +51,8 @@ def passing(error: BaseException) -> bool:
     (True, False, False)
     >>> passing(OSError("AWS Error SLOW_DOWN during PutObject")), passing(OSError("AWS Error ACCESS_DENIED during Put"))
     (True, False)
+    >>> passing(OSError("AWS Error UNKNOWN (HTTP status 403) during GetObject operation: AllAccessDisabled"))
+    False
     """
     if isinstance(error, OSError):
         return not isinstance(error, FINAL) and error.errno not in FULL and not REFUSED.search(str(error))

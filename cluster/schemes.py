@@ -1,6 +1,6 @@
 """Which filesystem a URI means, and with whose credentials it is asked.
 
-    s3:// s3a://                     pyarrow; credentials as the AWS tools have them
+    s3:// s3a://                     pyarrow; credentials and endpoint as the AWS tools have them
     gs:// gcs://                     pyarrow; GOOGLE_APPLICATION_CREDENTIALS or those of the machine
     abfs:// abfss:// az://           pyarrow; AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN,
                                      or those of the machine
@@ -17,26 +17,25 @@ a scheme whose library is missing, options that a scheme has not, and a profile 
 """
 
 import configparser
-import contextlib
-import ctypes
 import os
 import posixpath
 import re
-import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-CHUNK = 1 << 20
 ONE = 8 << 20  # bytes that go in one request; pyarrow's parts have 10 MiB
 ALIKE = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs"}  # other names of what pyarrow reads
 KNOWN = {"s3": {"profile", "endpoint", "region", "anonymous"}, "gs": {"endpoint", "anonymous"}}
 KNOWN["abfs"] = {"endpoint", "account", "anonymous"}
 OPTIONS = re.compile(r"\?[a-z_]+=")  # of one file's URI, as pyarrow has them
 FLAT = ("s3", "gcs", "abfs")  # stores without folders: one made for each file would be a handful of requests to one key
+FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}  # the last counts
+IGNORE = "ignore_configured_endpoint_urls"
+SERVICE = re.compile(r"^\s*endpoint_url\s*=\s*(\S+)", re.MULTILINE)  # inside `s3 =` of a [services NAME]
 HADOOP = "install Java and a Hadoop client, and set JAVA_HOME, HADOOP_HOME and CLASSPATH (`hadoop classpath --glob`)"
 
 
@@ -147,7 +146,7 @@ def _s3(base: str, access: Access, parts: bool) -> tuple[pafs.FileSystem, str]:
     if access.profile and access.anonymous:
         raise ValueError(f"TUNDISH_STORAGE says both profile and anonymous of {base!r}; say one of them")
     held = profile(access.profile) if access.profile else {}
-    at = _where(access.endpoint or held.get("endpoint_url", "") or os.environ.get("AWS_ENDPOINT_URL", ""))
+    at = _where(access.endpoint or _endpoint(held or _profile(os.environ.get("AWS_PROFILE") or "default")))
     region = access.region or held.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     made = pafs.S3FileSystem(
         access_key=held.get("aws_access_key_id"),
@@ -162,21 +161,47 @@ def _s3(base: str, access: Access, parts: bool) -> tuple[pafs.FileSystem, str]:
     return made, bucket
 
 
+def _endpoint(held: Mapping[str, str]) -> str:
+    """The address that the AWS tools would ask S3 at, "" for Amazon's: the variable for S3, the one for all services,
+    the profile's `[services]` for S3, the profile's own. Source: AWS SDKs and Tools Reference Guide, "Service-specific
+    endpoints"."""
+    if "true" in (os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower(), held.get(IGNORE, "").lower()):
+        return ""
+    of_s3 = SERVICE.search(section("AWS_CONFIG_FILE", f"services {held.get('services', '')}").get("s3", ""))
+    said = [os.environ.get("AWS_ENDPOINT_URL_S3"), os.environ.get("AWS_ENDPOINT_URL"), of_s3 and of_s3[1]]
+    return next((each for each in said if each), held.get("endpoint_url", ""))
+
+
 def profile(name: str) -> dict[str, str]:
-    """What the files of the AWS tools say of a profile: its keys, maybe its region and endpoint."""
-    home, found = Path.home() / ".aws", dict[str, str]()
-    files = {"AWS_CONFIG_FILE": home / "config", "AWS_SHARED_CREDENTIALS_FILE": home / "credentials"}
-    for variable, usual in files.items():
-        said = configparser.RawConfigParser()
-        said.read(os.environ.get(variable) or usual)
-        for section in (f"profile {name}", name):
-            found |= dict(said.items(section)) if said.has_section(section) else {}
+    """What the files of the AWS tools say of a profile: its keys, maybe its region and endpoint. ValueError where it
+    has no keys."""
+    found = _profile(name)
     if not found.get("aws_access_key_id") or not found.get("aws_secret_access_key"):
         raise ValueError(
             f"the profile {name!r} has no keys in the files of the AWS tools; add them, or, for a role or a single "
             "sign-on, set AWS_PROFILE and leave the profile out of TUNDISH_STORAGE"
         )
     return found
+
+
+def _profile(name: str) -> dict[str, str]:
+    sections = (f"profile {name}", name)
+    return {key: value for file in FILES for each in sections for key, value in section(file, each).items()}
+
+
+def section(variable: str, name: str) -> dict[str, str]:
+    """A section of a file of the AWS tools, which a variable names or which lies in the home; {} where there is none.
+    ValueError where the file cannot be understood: it tells the line's number alone, for the line may be a secret."""
+    path, said = os.environ.get(variable) or os.path.expanduser(FILES[variable]), configparser.RawConfigParser()
+    try:
+        said.read(path, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        line = getattr(error, "lineno", None) or next((number for number, _ in getattr(error, "errors", ())), None)
+        raise ValueError(
+            f"{path} cannot be understood{f' at line {line}' if line else ''} (not shown: it may hold a secret); "
+            "write each value as NAME = VALUE below a [SECTION], once"
+        ) from None
+    return dict(said.items(name)) if said.has_section(name) else {}
 
 
 def _google(base: str, access: Access) -> tuple[pafs.FileSystem, str]:
@@ -210,34 +235,6 @@ def _azure(base: str, access: Access) -> tuple[pafs.FileSystem, str]:
 
 def _azure_where(at: dict[str, str]) -> dict[str, str]:
     return {"scheme": at["scheme"], "authority": at["endpoint_override"]} if at else {}
-
-
-def put(file: Path, filesystem: pafs.FileSystem, path: str) -> None:
-    """One file to where it lies elsewhere, whole or not at all; to an object store in one call."""
-    flat = filesystem.type_name in FLAT
-    if not flat:
-        filesystem.create_dir(posixpath.dirname(path), recursive=True)
-    with open(file, "rb") as stream:
-        body = pa.memory_map(str(file)).read_buffer() if flat and file.stat().st_size else None
-        # by its name alone a file would be compressed on the way, archives a second time
-        sink = filesystem.open_output_stream(path, compression=None)
-        try:
-            shutil.copyfileobj(stream, sink, CHUNK) if body is None else sink.write(body)
-            sink.close()
-        except BaseException:
-            _abandon(sink, filesystem, path, flat)
-            raise
-
-
-def _abandon(sink: pa.NativeFile, filesystem: pafs.FileSystem, path: str, flat: bool) -> None:
-    """Leave a stream so that nothing is there of it. pyarrow has no word for that, and closes what is collected, at the
-    latest when the process ends: of an object store such a stream is never collected, and what was there stays."""
-    if flat:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(sink))
-        return
-    with contextlib.suppress(Exception):
-        sink.close()
-        filesystem.delete_file(path)
 
 
 def uri_of(uri: str, path: str) -> str:

@@ -7,13 +7,15 @@
 
 Promises: readers trust only the manifest; a shard is checked against its digest before its rows are used; datasets
 lie beside each other only when every shard has the same name and the same ids in the same order. Refuses, by name,
-a shard whose bytes changed. Costs one hashing pass a shard and process; a shard that lies elsewhere comes once, whole,
-for its digest and its rows.
+a shard whose bytes changed, and a manifest that leads out of its root, but for archives and token shards that are read
+where they lie. Costs one hashing pass a shard and process; a shard that lies elsewhere comes once, whole, for its digest
+and its rows.
 """
 
 import functools
 import hashlib
 import json
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,6 +31,7 @@ SCHEMA = 1
 NAME = re.compile(
     r"[^/\\\0.][^/\\\0]{0,199}(/[^/\\\0.][^/\\\0]{0,199}){0,3}"
 )  # of a shard: files made of it bear it, too
+ADDRESS = re.compile(r"[^/]*-[^/-]{10}")  # of a stage, as `address_of` finds it
 KNOWN = 4096  # files that a process remembers to have checked
 
 
@@ -61,10 +64,13 @@ class Shard:
         return {**self.__dict__, "columns": list(self.columns), **laid}
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> "Shard":
-        """Raises ValueError for a name that would lead out of the folder of what is made from it."""
+    def of(cls, plain: Mapping[str, Any], uri: str = "", placed: bool = False) -> "Shard":
+        """Raises ValueError for a name that would lead out of the folder of what is made from it, and for a file out of
+        the root that its dataset lies in at `uri`. `placed`: the dataset may hold files by their full address."""
         if not NAME.fullmatch(plain["name"]):
             raise ValueError(f"{plain['name'][:80]!r} is no name of a shard")
+        if not (placed and far(plain["file"])) and not _within(plain["file"], uri):
+            raise ValueError(f"{plain['name']} names the file {plain['file'][:200]!r}, which is none of its root")
         return cls(**{**plain, "columns": tuple(plain["columns"])})
 
 
@@ -194,7 +200,35 @@ class Dataset:
 
     def at(self, shard: Shard) -> str:
         """A shard's file: inside the dataset, or wherever it lies when it was taken in by reference."""
-        return shard.file if "://" in shard.file or shard.file.startswith("/") else store.join(self.uri, shard.file)
+        return shard.file if far(shard.file) else store.join(self.uri, shard.file)
+
+
+def far(file: str) -> bool:
+    """Whether a shard's file is named by its full address, and not from its dataset."""
+    return "://" in file or file.startswith("/")
+
+
+def _placed(about: Mapping[str, Any], file: str) -> bool:
+    """Whether a dataset may hold this file where it lies: archives that an Ingest reads in place, tokens of the corpora
+    that a Mix brings together. What else a manifest says so of is another file of the machine that reads it."""
+    return about.get("kind") == "archives" or ("origins" in about and file.endswith(".arrow"))
+
+
+def _within(file: str, uri: str) -> bool:
+    """Whether a relative name stays in its stage's folder, or leads to `ADDRESS/...` of the same root.
+
+    >>> [_within(f, "/srv/r/mix-0123456789/holdout") for f in ("a.arrow", "../../read-0123456789/a", "../v.model")]
+    [True, True, True]
+    >>> [_within(f, "/srv/r/mix-0123456789") for f in ("../lease.json", "../../read-0123456789/a", "/etc/hostname")]
+    [False, False, False]
+    """
+    steps = posixpath.normpath(file).split("/")  # a Gather of a Gather: ../gather-…/../extract-…/part-00000.parquet
+    up, folders = steps.count(".."), address_of(uri).split("/")
+    if far(file) or not file or steps == ["."] or len(file) > 1000 or re.search(r"[\\\0]", file):
+        return False
+    if not ADDRESS.fullmatch(folders[0]):  # a copy under another name: its place in a root is not known
+        return up <= 1 or (up == 2 and len(steps) > 3 and ADDRESS.fullmatch(steps[2]) is not None)
+    return up < len(folders) or (up == len(folders) < len(steps) - 1 and ADDRESS.fullmatch(steps[up]) is not None)
 
 
 def address_of(uri: str) -> str:
@@ -283,7 +317,8 @@ def opened(uri: str) -> Dataset | None:
         manifest = store.read_json(store.join(uri, "manifest.json"))
         if manifest is None:
             return None
-        shards, about = tuple(Shard.of(each) for each in manifest.get("shards", ())), manifest.get("about", {})
+        about = manifest.get("about", {})
+        shards = tuple(Shard.of(each, uri, _placed(about, each["file"])) for each in manifest.get("shards", ()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(
             f"{uri}/manifest.json is cut or changed ({error}); restore it, or delete it and run again"

@@ -1,11 +1,11 @@
 """Where bytes lie: a path or any `pyarrow.fs` URI, written whole or not at all.
 
 Promises: `written` publishes a file only after its last byte is on disk (local: attempt name, fsync, rename;
-elsewhere: one put of a spooled file), and says its size and SHA-256. What fails elsewhere and may pass is tried again
-(`retry`); a disk is asked once. Costs one extra read of what was written.
+elsewhere: `put`, of what was spooled in memory or, above 8 MiB, in the temporary folder), and says its size and
+SHA-256. What fails elsewhere and may pass is tried again (`retry`); a disk is asked once. Costs one extra read of what
+was written.
 Refuses, in one sentence with the URI and the reason, a URI no installed filesystem understands, one that carries a
-credential, and a place that cannot be read or written; and to write when the disk is nearly full (`TUNDISH_MIN_FREE`,
-a share such as `10%` or a size such as `500MB`; default 10%).
+credential, and a place that cannot be read or written; and to write when the disk is nearly full (`room`).
 """
 
 import contextlib
@@ -17,21 +17,21 @@ import json
 import os
 import posixpath
 import re
-import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from tundish.cluster import credentials, retry, schemes
+from tundish.cluster import credentials, put, retry, schemes
+from tundish.cluster.room import UNITS as UNITS
+from tundish.cluster.room import least_free as least_free
+from tundish.cluster.room import require_space as require_space
 
 CHUNK = 1 << 20
 WIDE = 1 << 24  # bytes read at once where each read is a request
-UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 T = TypeVar("T")
 
 
@@ -245,33 +245,12 @@ def move(uri: str, to: str) -> None:
         return
     _, place = resolve(to)
     with telling(to, "write"):
-        asked(uri, lambda filesystem, path: filesystem.copy_file(path, place))
+        asked(uri, lambda filesystem, path: put.copied(filesystem, path, place))
     remove(uri)
 
 
-def least_free(total: int, wish: str | None = None) -> int:
-    """Bytes that must stay free on a disk of `total` bytes.
-
-    >>> least_free(1000, "25%"), least_free(10**9, "5MB")
-    (250, 5000000)
-    """
-    wish = wish or os.environ.get("TUNDISH_MIN_FREE") or "10%"
-    said = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|[KMGT]B)\s*", wish, re.IGNORECASE)
-    if said is None:
-        raise ValueError(
-            f"TUNDISH_MIN_FREE is {wish!r}; make it a share such as 10% or a size such as 500MB (KB, MB, GB, TB)"
-        )
-    number, unit = float(said[1]), said[2].upper()
-    return int(total * number / 100 if unit == "%" else number * UNITS[unit])
-
-
-def require_space(folder: Path) -> None:
-    disk = shutil.disk_usage(folder)
-    if disk.free < (least := least_free(disk.total)):
-        raise ValueError(
-            f"only {disk.free / 1e9:.1f} GB are free under {folder} and {least / 1e9:.1f} GB must stay free; "
-            "make room and run again (what is committed stays), or lower TUNDISH_MIN_FREE"
-        )
+def _require_spool() -> None:
+    require_space(Path(tempfile.gettempdir()), "set TMPDIR to a folder of another disk, ")
 
 
 class Written:
@@ -285,13 +264,16 @@ class Written:
 def written(uri: str) -> Iterator[tuple[BinaryIO, Written]]:
     """Write a file whole or not at all; an error inside the block leaves nothing behind."""
     target = local(uri)
-    if target is not None:
-        with telling(uri, "write"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        require_space(target.parent)
-    folder = target.parent if target is not None else Path(tempfile.gettempdir())
-    attempt = folder / f".{posixpath.basename(uri)}.{uuid.uuid4().hex[:12]}.attempt"
-    told = Written()
+    with _here(target, uri) if target is not None else _elsewhere(uri) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def _here(target: Path, uri: str) -> Iterator[tuple[BinaryIO, Written]]:
+    with telling(uri, "write"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    require_space(target.parent)
+    attempt, told = Path(put.attempt_at(str(target))), Written()
     try:
         with telling(uri, "write"):
             sink = open(attempt, "wb")  # noqa: SIM115 - an error of the caller's block is not this place's
@@ -306,11 +288,23 @@ def written(uri: str) -> Iterator[tuple[BinaryIO, Written]]:
         attempt.unlink(missing_ok=True)
 
 
-def _publish(attempt: Path, target: Path | None, uri: str) -> None:
+@contextlib.contextmanager
+def _elsewhere(uri: str) -> Iterator[tuple[BinaryIO, Written]]:
+    told = Written()
+    with put.Spool(_require_spool) as spool:
+        yield cast(BinaryIO, spool), told
+        body = spool.body()
+        told.size, told.digest = body.size, hashlib.sha256(body).hexdigest()
+        with telling(uri, "write"):
+            _publish(body, None, uri)
+
+
+def _publish(made: Any, target: Path | None, uri: str) -> None:
+    """`made`: the path of an attempt on a disk, the bytes themselves for a place elsewhere."""
     if target is not None:
-        return _renamed(attempt, target)
-    filesystem, path = resolve(uri, parts=attempt.stat().st_size > schemes.ONE)
-    retry.patiently(lambda: schemes.put(attempt, filesystem, path))
+        return _renamed(made, target)
+    filesystem, path = resolve(uri, parts=made.size > schemes.ONE)
+    retry.patiently(lambda: put.put(made, filesystem, path))
 
 
 def _renamed(path: Path | None, target: Path) -> None:
@@ -335,8 +329,12 @@ def write_json(uri: str, value: Any) -> Written:
 
 
 def sweep(uri: str) -> None:
-    """Remove attempts a killed writer left in a local folder."""
+    """Remove attempts that killed writers left in a folder, and among its commits."""
     folder = local(uri)
-    if folder is not None and folder.is_dir():
+    if folder is None:
+        with telling(uri, "write"):
+            for each in (uri, join(uri, "commits")):
+                asked(each, put.swept)
+    elif folder.is_dir():
         for left in [*folder.glob(".*.attempt"), *folder.glob("commits/.*.attempt")]:
             left.unlink(missing_ok=True)

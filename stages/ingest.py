@@ -11,7 +11,7 @@ Tables with a column of HTML (`html`; the forms of stages/read_forms) give captu
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from tundish.cluster import store
@@ -148,12 +148,12 @@ def _shard(number: int, file: dict[str, Any], rows: int, constants: dict[str, st
 
 def _led(shard: Shard, led: Mapping[str, str]) -> Shard:
     digest = led.get(revisits.archive(shard.digest, shard.constants.get("member", "")))
-    return shard if digest is None else Shard.of(shard.plain() | {"constants": {**shard.constants, "revisits": digest}})
+    return shard if digest is None else replace(shard, constants={**shard.constants, "revisits": digest})
 
 
 def _counting(shard: Shard, counts: Mapping[str, int] | None) -> Shard:
     """The first shard of a file carries what the pass over all of it counted."""
-    return shard if counts is None else Shard.of(shard.plain() | {"counts": counts})
+    return shard if counts is None else replace(shard, counts=counts)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@
         s3.objects                                key -> bytes, as they lie there now
         s3.asked                                  (method, path with query, fault, who asked) of each request, in order
 
-Faults: `500` and `503` as S3 says them, `403`; `cut` hangs up before it has read what is sent, `reset` half-way through
-it; `lost` does what was asked and hangs up before it says so; `truncate` promises a body and gives half; `slow` drips;
-`late` waits a second.
+Faults: `500` and `503` as S3 says them, `403`, or a status with a code (`403 AccountProblem`); `cut` hangs up before it
+has read what is sent, `reset` half-way through it; `lost` does what was asked and hangs up before it says so;
+`truncate` promises a body and gives half; `slow` drips; `late` waits a second.
 Objects are whole or not at all, as in S3: a PUT counts when all of it came, an upload in parts when it is completed.
 """
 
@@ -105,8 +105,8 @@ class Answering(BaseHTTPRequestHandler):
             return self._hang_up()
         if self.fault == "late":
             time.sleep(1.0)
-        if self.fault.isdigit():
-            return self._error(int(self.fault))
+        if self.fault[:3].isdigit():
+            return self._error(int(self.fault[:3]), self.fault[4:])
         with self.server.lock:
             told = getattr(self, f"_{self.command.lower()}")(body)
         return self._hang_up() if self.fault == "lost" else self._answer(*told)
@@ -217,8 +217,8 @@ class Answering(BaseHTTPRequestHandler):
         body = f"<Error><Code>{code or CODES[status]}</Code><Message>so it was wished</Message></Error>".encode()
         return status, {"Content-Type": "application/xml"}, body
 
-    def _error(self, status: int) -> None:
-        self._answer(*self._told(status))
+    def _error(self, status: int, code: str = "") -> None:
+        self._answer(*self._told(status, code))
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)

@@ -3,8 +3,9 @@ where data name files."""
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import pytest
@@ -115,12 +116,12 @@ def test_the_loaders_of_yaml_make_no_objects() -> None:
             yaml.load(evil, loader)
 
 
-def forged(folder: Path, **changed: object) -> str:
+def forged(folder: Path, about: Mapping[str, object] = MappingProxyType({}), **changed: object) -> str:
     """A sealed dataset whose manifest was changed by hand."""
     target = Target(str(folder / "toy-0123456789"), "key")
     writer = target.writer("part-00000")
     writer.write(pa.table({"n": [1, 2]}))
-    target.seal([writer.finish({}, {})])
+    target.seal([writer.finish({}, {})], **about)
     manifest = folder / "toy-0123456789/manifest.json"
     told = json.loads(manifest.read_text())
     told["shards"][0] |= changed
@@ -140,11 +141,42 @@ def test_a_shards_name_leads_nowhere_else(tmp_path: Path, name: str) -> None:
 
 def test_a_shard_whose_file_lies_elsewhere_is_read_only_if_its_digest_is_right(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"a file of this machine")
-    uri = forged(tmp_path, file=str(tmp_path / "secret"))
+    uri = forged(tmp_path, {"kind": "archives"}, file=str(tmp_path / "secret"))
     found = opened(uri)
     assert found is not None
     with pytest.raises(Damaged, match="does not match its digest"):
         found.read("part-00000")
+
+
+OUT = ["../runs/x.json", "/etc/hostname", "file:///etc/hostname", "http://127.0.0.1/a", "../../x", "../lease.json",
+       "..", ".", "", "a\\b", "../../read-0123456789/a", "../read-0123456789", "a/../../../etc/x",
+       "../read-0123456789/../../x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("file", OUT)
+def test_a_shards_file_leads_nowhere_out_of_its_root(tmp_path: Path, file: str) -> None:
+    with pytest.raises(Damaged, match=r"names the file .* which is none of its root\); restore it, or delete it"):
+        opened(forged(tmp_path, file=file))
+
+
+@pytest.mark.parametrize(
+    ("file", "about"),
+    [
+        ("../read-0123456789/part-00000.parquet", {}), ("ranges/part-00000.parquet", {}), ("a..b", {}),
+        ("../gather-0123456789/../extract-0123456789/part-00000.parquet", {}),
+        ("/data/a.warc.gz", {"kind": "archives"}), ("s3://corpora/a.warc.gz", {"kind": "archives"}),
+        ("s3://corpora/tokenize-0123456789/part-00000.arrow", {"origins": {}}),
+    ],
+)  # fmt: skip
+def test_files_of_the_same_root_and_what_is_read_in_place_are_let_be(tmp_path: Path, file: str, about: dict) -> None:
+    found = opened(forged(tmp_path, about, file=file))
+    assert found is not None
+    assert found.shards[0].file == file
+
+
+def test_token_shards_alone_are_mixed_in_from_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(Damaged, match="none of its root"):
+        opened(forged(tmp_path, {"origins": {}}, file="/etc/hostname"))
 
 
 @pytest.mark.parametrize("name", NAMES)

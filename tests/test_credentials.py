@@ -47,6 +47,15 @@ TOKEN = "".join(map(chr, range(ord("a"), ord("z"))))
         (f"a\n-----BEGIN RSA PRIVATE KEY-----\n{TOKEN}\n-----END RSA PRIVATE KEY-----\nb",
          "a\n-----BEGIN RSA PRIVATE KEY-----***-----END RSA PRIVATE KEY-----\nb"),
         (f"by hf_{TOKEN}", "by hf_***"),
+        (f"S3FileSystem(secret_key='{CANARY}', x=1)", "S3FileSystem(secret_key='***', x=1)"),
+        (f"client_secret={CANARY}&x=1", "client_secret=***&x=1"), ("password: hunter2", "password: ***"),
+        ('{"password": "two words"}', '{"password": "***"}'), ("--password=x1 -v", "--password=*** -v"),
+        (f"x-amz-security-token: {CANARY}", "x-amz-security-token: ***"), ("X-Api-Key: 12345", "X-Api-Key: ***"),
+        (f"aws_secret_access_key {CANARY}\n", "aws_secret_access_key ***\n"), ("sessionToken=ab", "sessionToken=***"),
+        (f"<SecretAccessKey>{CANARY}</SecretAccessKey>", "<SecretAccessKey>***</SecretAccessKey>"),
+        (f"token: {CANARY}", "token: ***"), (f"a secret={CANARY}", "a secret=***"),
+        ("the key AKIAIOSFODNN7EXAMPLE is unknown", "the key AKIA*** is unknown"),
+        ("'ASIAIOSFODNN7EXAMPLE'", "'ASIA***'"),
     ],
 )  # fmt: skip
 def test_a_credential_is_not_shown(text: str, told: str) -> None:
@@ -61,7 +70,10 @@ def test_a_credential_is_not_shown(text: str, told: str) -> None:
         "abfs://container@account.dfs.core.windows.net/a", "s3://bucket?endpoint_override=127.0.0.1%3A5000&scheme=http",
         "TUNDISH_TOKENS=8GB", "RAY_AUTH_TOKEN_PATH=/home/me/token", "RAY_AUTH_TOKEN=$(cat token)", "tokens=20k seed=1",
         "Basic English, and bearer certificates", "https://host/page?key=chapter-1&signal=2", "a signature: none",
-        "mailto:someone@host and at 12:30@home", "Refine.keep.rules=none",
+        "mailto:someone@host and at 12:30@home", "Refine.keep.rules=none", "the password is wrong", "Enter password: ",
+        "pad_token: 0, mask_token='<mask>'", "token: 17", "the next token: the", "a secret: none", "password=None",
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile", "AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN",
+        "the secret access key is unknown", "token: deduplicate-0123456789", "ASIAN and AKIAS", "password=${P}",
     ],
 )  # fmt: skip
 def test_what_is_none_stays_as_it_was(text: str) -> None:

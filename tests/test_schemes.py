@@ -1,5 +1,6 @@
 """Which filesystem a URI means, whose credentials go with it, and what is refused: nothing here asks a network."""
 
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,76 @@ def test_a_place_is_asked_at_its_own_endpoint(s3: S3, monkeypatch: pytest.Monkey
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("TUNDISH_STORAGE", f"s3://corpora?endpoint={s3.address}&region=us-east-1")
     assert store.read("s3://corpora/a") == b"text"
+
+
+AWS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+SERVICES = """[default]
+endpoint_url = http://default
+[profile near]
+endpoint_url = http://profile
+[profile both]
+endpoint_url = http://profile
+services = mine
+[services mine]
+dynamodb =
+  endpoint_url = http://dynamo
+s3 =
+  endpoint_url = http://services
+[profile none]
+ignore_configured_endpoint_urls = true
+endpoint_url = http://profile
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ({}, "default"), ({"AWS_PROFILE": "near"}, "profile"), ({"AWS_PROFILE": "both"}, "services"),
+        ({"AWS_PROFILE": "both", "AWS_ENDPOINT_URL": "http://all"}, "all"), ({"AWS_PROFILE": "none"}, ""),
+        ({"AWS_ENDPOINT_URL": "http://all", "AWS_ENDPOINT_URL_S3": "http://s3"}, "s3"),
+        ({"AWS_ENDPOINT_URL_S3": "http://s3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}, ""),
+        ({"TUNDISH_STORAGE": "s3://corpora?endpoint=http://place", "AWS_ENDPOINT_URL_S3": "http://s3"}, "place"),
+        ({"TUNDISH_STORAGE": "s3://corpora?profile=near"}, "profile"),
+        ({"TUNDISH_STORAGE": "s3://corpora?profile=near", "AWS_ENDPOINT_URL": "http://all"}, "all"),
+    ],
+)  # fmt: skip
+def test_s3_is_asked_where_the_aws_tools_would_ask(
+    said: dict[str, str], found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text(SERVICES)
+    (tmp_path / "credentials").write_text("[near]\naws_access_key_id = A\naws_secret_access_key = x\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for name in AWS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    asked: list[str] = []
+    monkeypatch.setattr(schemes.pafs, "S3FileSystem", lambda **told: asked.append(told.get("endpoint_override", "")))
+    monkeypatch.setattr(schemes.pafs, "resolve_s3_region", lambda bucket: "us-east-1")
+    schemes.opened("s3://corpora", access_of("s3://corpora/a", said.get("TUNDISH_STORAGE", "")))
+    assert asked == [found]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[writer]\naws_access_key_id = A\naws_secret_access_key WJALRXUT\n", " at line 3"),
+        ("aws_secret_access_key = WJALRXUT\n", " at line 1"),
+        ("[writer]\na = 1\na = WJALRXUT\n", " at line 3"),
+        ("[writer]\nx = \udcffWJALRXUT\n", ""),
+    ],
+)
+def test_a_broken_file_of_credentials_is_told_by_its_line_number_alone(
+    text: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "credentials").write_bytes(text.encode(errors="surrogateescape"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("TUNDISH_STORAGE", "s3://corpora?profile=writer")
+    with pytest.raises(ValueError, match=rf"credentials cannot be understood{line} \(not shown") as told:
+        store.read("s3://corpora/a")
+    assert "WJALRXUT" not in "".join(traceback.format_exception(told.value))
 
 
 def test_the_longest_place_counts_and_only_at_a_folders_end() -> None:

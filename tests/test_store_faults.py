@@ -110,6 +110,32 @@ def test_what_was_refused_is_asked_once(s3: S3, code: str) -> None:
     assert len(s3.asked) - before == 2
 
 
+@pytest.mark.parametrize(
+    ("code", "most"),  # requests: the client repeats by itself what may be its clock's
+    [
+        ("403 AllAccessDisabled", 1), ("403 AccountProblem", 1), ("400 ExpiredToken", 1), ("400 InvalidToken", 1),
+        ("403 RequestTimeTooSkewed", 3), ("301 PermanentRedirect", 1), ("401 Unauthorized", 1),
+    ],
+)  # fmt: skip
+def test_a_refusal_of_any_name_is_not_tried_again(s3: S3, code: str, most: int) -> None:
+    s3.fail("PUT", "a.bin", code, 99)
+    with pytest.raises(ValueError, match="cannot write the URI"):
+        store.write("s3://corpora/a.bin", SMALL)
+    assert len(s3.asked) == most
+    s3.objects["b.json"] = b"{}" + bytes(1000)  # of one smaller than its answer pyarrow cannot tell why
+    s3.fail("GET", "b.json", code, 99)
+    with pytest.raises(ValueError, match="cannot read the URI"):
+        store.read_json("s3://corpora/b.json")
+    assert len(s3.asked) <= 2 * most + 1
+
+
+@pytest.mark.parametrize("code", ["400 IncompleteBody", "400 BadDigest", "409 OperationAborted", "429 TooManyRequests"])
+def test_bytes_lost_on_the_way_and_a_store_at_its_limit_are_no_refusals(s3: S3, code: str) -> None:
+    s3.fail("PUT", "a.bin", code, 2)
+    store.write("s3://corpora/a.bin", SMALL)
+    assert s3.objects == {"a.bin": SMALL}
+
+
 @pytest.mark.parametrize("fault", ["500", "503", "cut", "truncate", "slow"])
 def test_a_file_is_read_through_what_passes(s3: S3, fault: str) -> None:
     told = store.write("s3://corpora/a.bin", SMALL)
