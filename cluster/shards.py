@@ -8,8 +8,8 @@
 Promises: readers trust only the manifest; a shard is checked against its digest before its rows are used; datasets
 lie beside each other only when every shard has the same name and the same ids in the same order. Refuses, by name,
 a shard whose bytes changed, and a manifest that leads out of its root, but for archives and token shards that are read
-where they lie. Costs one hashing pass a shard and process; a shard that lies elsewhere comes once, whole, for its digest
-and its rows.
+where they lie. Costs one hashing pass a shard and process; a shard that lies elsewhere comes once, whole, for its
+digest and its rows.
 """
 
 import functools
