@@ -30,7 +30,7 @@ test: $(READY)  ## every fast check, in two processes (JOBS=1 for one)
 test-slow: $(READY)  ## the checks that take minutes
 	$(BIN)/python -m pytest -q -m "slow and not chaos" $(ARGS)
 
-test-chaos: $(READY)  ## nodes, networks and disks that fail: twenty minutes; `make test-slow` runs a part of it
+test-chaos: $(READY)  ## nodes, networks and disks that fail: half an hour; `make test-slow` runs a part of it
 	$(BIN)/python -m pytest -q -m "chaos or slow" $(or $(ARGS),$(wildcard tests/test_chaos_*.py) tests/test_forget_crash.py)
 
 check: $(READY)  ## style and floors alone

@@ -1,9 +1,9 @@
 """Hours, bytes and requests of one map over 10 TB and 1 PB of text on up to 5,000 workers, by simulation.
 
 Promises: costs of shards are drawn from those measured here (simulate.json) and all else from distributions stated in
-`Stated`, by seed: the same seed gives the same table. How shards go to tasks is the cluster's own function
-(`cluster/map.dealt`), events are simulate_core's. Each row stands three times: as the cluster does it; without second
-copies of tasks that drag; and with copies as soon as a worker has nothing else to do.
+`Stated`, by seed: the same seed gives the same table. How shards go to tasks and what drags are the cluster's own
+functions (`cluster/map.dealt`, `cluster/dragging`), events are simulate_core's. Each row stands three times: as the
+cluster does it; without copies of tasks that drag; and with copies at the first look at which a worker is idle.
 
 What binds first is the resource nearest to its limit: the driver's time, a node's network, the store's requests, memory
 of the driver or of a node; more than 100 % is a run that cannot be. Workers themselves are no limit here: that they
@@ -24,7 +24,7 @@ import numpy as np
 from simulate_core import Farm, Outcome, dealt, simulate
 from simulate_costs import Costs, kept
 
-from tundish.cluster.map import DRAGS, SLOW
+from tundish.cluster.dragging import DRAGS, SLOW
 
 SIZES = {"10 TB": 10**13, "1 PB": 10**15}
 WORKERS = (100, 1_000, 5_000)
@@ -121,7 +121,7 @@ def failures(nodes: int, mtbf: float, horizon: float, seed: int) -> list[tuple[f
 
 
 def ways(stated: Stated) -> Iterator[tuple[str, Farm]]:
-    """As the cluster does it, and without second copies of what drags."""
+    """As the cluster does it, without copies of what drags, and with copies that wait for nothing."""
     now = Farm(1, stated.node, stated.driver, again=True, slow=SLOW, patience=DRAGS)
     yield "now", now
     yield "no copies", replace(now, again=False)

@@ -1,14 +1,17 @@
 """A map on thousands of workers, event by event: tasks handed out by one driver, nodes that fail, tasks that drag.
 
-Promises: what the cluster decides is decided here alike. Shards go to tasks in the order of their names, neighbours
-together (`cluster/map.dealt`); a worker takes the next task when it is free; a task lost with its node is done again
-first, and skips what was committed, at the cost of a look; the driver hands out one task after another. With `again`,
-as in cluster/ray_tasks: once a worker has found no task left, and `slow` medians of a task or `patience` seconds have
-passed since, idle workers take second copies of what still runs, the longest-running first, two at a time at most; the
-first to end counts. No clock and no disk: the same arguments give the same outcome. Costs some 10 us an event.
+Promises: how shards go to tasks (`cluster/map.dealt`) and, with `again`, when work that drags is begun once more, how
+often and on which node (cluster/dragging) are decided by the cluster's own functions, at looks as far apart as its own.
+What is Ray's is told in simpler words: a worker takes the next task when it is free; a copy goes to the node it asks
+for, or to whoever has been idle longest where that is busy; a task lost with its node, copy or not, is done again
+before others, unless another copy has answered by then, and skips what was committed, at the cost of a look. The driver
+hands out one task after another; the first copy to end counts, and the others end with it. No clock and no disk: the
+same arguments give the same outcome. Costs some 10 us an event.
 """
 
 import heapq
+import math
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tundish.cluster import map as cluster
+from tundish.cluster.dragging import LOOK, dragging, idle_since, quickest, wait_of
 
-DONE, LOST, AGAIN, BACK, HURRY = range(
-    5
-)  # an attempt ends; a node fails, its tasks are known to be lost, it is back; copies
+# An attempt ends; a node fails, its tasks are known to be lost, it is back; a look at what drags, after all else.
+DONE, LOST, AGAIN, BACK, LOOKED = range(5)
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Farm:
     known: float = 35.0  # until a lost node is known to be lost
     back: float = 300.0  # until there is another
     look: float = 0.0  # to see that a shard was committed
-    again: bool = False  # whether idle workers take second copies
-    slow: float = 0.0  # medians of a task to wait for what still runs
+    again: bool = False  # whether idle workers take copies of what drags
+    slow: float = 0.0  # medians of a task that one runs on before a copy of it is begun
     patience: float = 0.0  # and seconds at least
 
     def __post_init__(self) -> None:
@@ -83,6 +86,7 @@ class _Task:
     done: int = 0  # shards known to be committed, from the first on
     tries: int = 0
     running: set[int] = field(default_factory=set)  # numbers of attempts
+    ended: bool = False
 
 
 class _Run:
@@ -97,31 +101,56 @@ class _Run:
         self.events: list[tuple[float, int, int, int]] = []  # time, kind, what, number of the attempt: a heap
         self.holds: dict[int, int] = {}  # worker -> number of its attempt
         self.attempts: dict[int, _Attempt] = {}
-        self.elders: deque[int] = deque()  # numbers in the order they began
+        self.flying: dict[int, int] = {}  # task -> copies under way, lost ones that are to be done again among them
+        self.copied_at: dict[int, float] = {}  # when a task's last copy was begun
+        self.since: float | None = None  # when workers were first seen idle with nothing left to hand out
+        self.looking = False  # whether there is a look to come
         self.free = self.worked = self.busy = 0.0  # when the driver is free; worker-seconds; driver-seconds
         self.shards = self.looks = self.number = self.failures = 0
-        self.took: list[float] = []  # seconds of tasks that ended
-        self.hurry: bool | None = None  # whether copies may begin; None before a worker was idle
+        self.took: list[float] = []  # seconds of tasks that ended, in order
+        self.by_node: dict[int, list[float]] = {}  # the same, of each node
 
     def hand_out(self, now: float) -> None:
         while self.idle and (task := self._next()) is not None:
+            self.flying.setdefault(task, 1)
             self._begin(task, self.idle.popleft(), now)
-        if self.farm.again and self.hurry is None and self.idle and not self.queue:
-            self.hurry = False
-            wait = self.farm.slow * median(self.took) if self.farm.slow and self.took else 0.0
-            heapq.heappush(self.events, (now + max(wait, self.farm.patience), HURRY, 0, 0))
+        if self.farm.again and self.idle and not self.looking:
+            self._look_at(math.ceil(now / LOOK) * LOOK)
 
     def _next(self) -> int | None:
-        if self.queue:
-            return self.queue.popleft()
-        while self.hurry and self.elders:
-            attempt = self.attempts.get(self.elders.popleft())
-            if attempt and len(self.tasks[attempt.task].running) == 1:
-                return attempt.task
+        while self.queue:
+            task = self.queue.popleft()
+            if not self.tasks[task].ended:  # else another copy has answered
+                return task
         return None
 
+    def _look_at(self, time: float) -> None:
+        self.looking = True
+        heapq.heappush(self.events, (time, LOOKED, 0, 0))
+
+    def look(self, now: float) -> None:
+        """As cluster/ray_tasks does; while nobody is idle nothing follows from a look, and none is needed."""
+        self.looking = False
+        self.since = idle_since(self.since, len(self.idle), now)
+        if self.since is None:
+            return
+        wait = wait_of(len(self.took), median(self.took) if self.took else 0.0, self.farm.patience, self.farm.slow)
+        drag = dragging(self.flying, self.copied_at, self.since, now, wait, len(self.idle))
+        best = quickest({node: median(took) for node, took in self.by_node.items()}) if drag else None
+        for task in drag:
+            self.flying[task] += 1
+            self.copied_at[task] = now
+            self._begin(task, self._at(best), now)
+        self._look_at(now + LOOK)
+
+    def _at(self, node: int | None) -> int:
+        """An idle worker, of this node if there is one; idle no more."""
+        worker = next((one for one in self.idle if one // self.farm.node == node), self.idle[0])
+        self.idle.remove(worker)
+        return worker
+
     def _begin(self, task: int, worker: int, now: float) -> None:
-        """A second copy of a task looks at what the first has committed, and does the rest."""
+        """A copy of a task looks at what the others have committed, and does the rest."""
         state = self.tasks[task]
         for other in state.running:
             state.done = max(state.done, self.attempts[other].committed(now))
@@ -132,16 +161,19 @@ class _Run:
         self.attempts[self.number] = _Attempt(task, worker, state.done, self.free, ends)
         self.holds[worker], state.tries = self.number, state.tries + 1
         state.running.add(self.number)
-        self.elders.append(self.number)
         end = self.free + float(ends[-1] if len(ends) else looks * self.farm.look)
         heapq.heappush(self.events, (end, DONE, worker, self.number))
 
     def done(self, now: float, worker: int, number: int) -> None:
         if self.holds.get(worker) != number:
             return  # it was lost, or another copy was faster
+        attempt = self.attempts[number]
         self.left -= 1
-        self.took.append(now - self.attempts[number].start)
-        for each in sorted(self.tasks[self.attempts[number].task].running):
+        self.tasks[attempt.task].ended = True
+        del self.flying[attempt.task]
+        insort(self.took, now - attempt.start)
+        self.by_node.setdefault(worker // self.farm.node, []).append(now - attempt.start)
+        for each in sorted(self.tasks[attempt.task].running):
             self._end(each, now)
         self.hand_out(now)
 
@@ -169,8 +201,7 @@ class _Run:
             if number := self.holds.get(worker):
                 task = self.attempts[number].task
                 self._end(number, now)
-                if not self.tasks[task].running:
-                    heapq.heappush(self.events, (now + self.farm.known, AGAIN, task, 0))
+                heapq.heappush(self.events, (now + self.farm.known, AGAIN, task, 0))
         gone = self._of(node)
         self.idle = deque(worker for worker in self.idle if worker not in gone)
 
@@ -201,9 +232,8 @@ def simulate(tasks: int, farm: Farm, pace: Pace, failures: Sequence[tuple[float,
             run.lost(now, what)
         elif kind == AGAIN:
             run.again(now, what)
-        elif kind == HURRY:
-            run.hurry = True
-            run.hand_out(now)
+        elif kind == LOOKED:
+            run.look(now)
         else:
             run.back(now, what)
     return Outcome(now, run.worked, run.busy, run.shards, run.looks, run.number, run.failures)
