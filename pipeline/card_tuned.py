@@ -32,7 +32,7 @@ PIPELINES = {  # as the Hub calls the tasks
 }
 METRICS = {  # as the Hub calls the measures
     **{"accuracy": "accuracy", "micro_f1": "f1", "span_f1": "f1", "f1": "f1"},
-    **{"spearman": "spearmanr", "pearson": "pearsonr", "found_first": "accuracy"},
+    **{"spearman": "spearmanr", "pearson": "pearsonr"},
 }
 DOES = {
     "classify": "gives a text one of {count} labels",
@@ -52,6 +52,7 @@ CALIBRATIONS = {
 WORTH = ("expected_error", "log_loss")  # neither of which a temperature may make worse, to be of use
 SPREADS = {"classify": "softmax(-1)", "multilabel": "sigmoid()"}
 LABELS, FILES, ODD = 40, 4, 8  # so many are listed
+DIGITS = 6  # of a score in the header
 AGAINST = {"open": "not shown to be better", "behind": "worse"}
 FEW = 20  # examples of a label in train below which little is learnt of it
 
@@ -95,7 +96,7 @@ def card_tuned(
         first=result["tested"][0] if result["tested"] else "",
         classes=[{**each, **{key: three(each[key]) for key in ("precision", "recall", "f1")}} for each in ranked],
         classes_more=len(classes) - len(ranked),
-        training=[*_training(config, result), *_took(compute)],
+        training=[*_training(config, result), *_took(compute, str(config.get("run", "")))],
         company=_company(result),
         trunk=_trunk(config.get("trunk") or {}),
         limits=list(_limits(config, result, data)),
@@ -127,9 +128,8 @@ def three(value: float | None) -> str:
 
 
 def own_scores(result: Mapping[str, Any], part: str) -> Mapping[str, float]:
-    """The scores of the run whose weights stayed, which is the first; empty where it failed."""
-    first = next(iter(result.get("runs", [])), {})
-    return {} if first.get("failed") else first.get("scores", {}).get(part, {})
+    """The scores of the run whose weights stayed; empty where all failed."""
+    return tuned_training.stayed(result).get("scores", {}).get(part, {})  # type: ignore[no-any-return]
 
 
 def _header(config: Mapping[str, Any], result: Mapping[str, Any], name: str, licence: str) -> dict[str, Any]:
@@ -145,16 +145,12 @@ def _header(config: Mapping[str, Any], result: Mapping[str, Any], name: str, lic
 
 
 def _indexed(result: Mapping[str, Any], part: str, pipeline: str) -> Iterator[dict[str, Any]]:
-    """A part's results: of the measure runs are compared by."""
+    """A part's result: of the measure runs are compared by, that of these weights. The Hub keeps one value of a type
+    for a data set; means over seeds stand in the card."""
     measure = result["measure"]
-    kind, metrics = METRICS.get(measure, measure), []
-    mean = result["parts"][part].get("pretrained", {}).get(measure)
     if (value := own_scores(result, part).get(measure)) is not None:
-        metrics.append({"type": kind, "value": value, "name": f"{measure}, these weights"})
-    if mean is not None:
-        metrics.append({"type": kind, "value": mean["mean"], "name": f"{measure}, mean of {_seeds(result)}"})
-    if metrics:
-        yield {"task": {"type": pipeline}, "dataset": {"name": part, "type": "custom"}, "metrics": metrics}
+        metric = {"type": METRICS.get(measure, measure), "value": round(value, DIGITS), "name": measure}
+        yield {"task": {"type": pipeline}, "dataset": {"name": part, "type": "custom"}, "metrics": [metric]}
 
 
 def _seeds(result: Mapping[str, Any]) -> str:
@@ -192,7 +188,7 @@ def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         measures = {name: one for name, one in told.get("pretrained", {}).items() if "mean" in one}
         for name, one in sorted(measures.items(), key=lambda each: each[0] != result["measure"]):
             low, high = one.get("interval", (None, None))
-            between = "" if low is None else f"{low:.3f} to {high:.3f}"
+            between = "" if low is None else tuned_training.equal(one) or f"{low:.3f} to {high:.3f}"
             fresh = told.get("fresh", {}).get(name, {}).get("mean")
             common = (told.get("majority") or {}).get(name)
             own_one = three(own.get(name))
@@ -200,7 +196,7 @@ def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
                 part,
                 tuned_training.called(name, result),
                 own_one,
-                three(one["mean"]),
+                tuned_training.mean_of(one),
                 between,
                 three(fresh),
                 three(common),
@@ -209,8 +205,8 @@ def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def _reading(result: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        "These weights are those of the first seed; no run was chosen by its score. Intervals are over seeds, of one "
-        "and the same data, at a level of 95 %, and end where their measure does."
+        f"These weights are those of {_whose(result)}; no run was chosen by its score. Intervals are over seeds, of "
+        "one and the same data, at a level of 95 %, and end where their measure does."
     )
     if told := tuned_training.baseline(result):
         yield f"{told}."
@@ -220,6 +216,14 @@ def _reading(result: Mapping[str, Any]) -> Iterator[str]:
             if lost:
                 words = f"{counted(lost['of'], 'run')}{words} {'was' if lost['runs'] == 1 else 'were'}"
                 yield f"On {plain(part)}, {lost['runs']} of {words} no better than the majority."
+
+
+def _whose(result: Mapping[str, Any]) -> str:
+    """The seed whose weights these are, and why it is that one."""
+    seed = tuned_training.stayed(result).get("seed")
+    if seed is None or seed == result["seeds"][0]:
+        return "the first seed"
+    return f"seed {seed}, the first whose run did not fail"
 
 
 def _calibration(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
@@ -242,7 +246,7 @@ def _worth(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _first(one: Mapping[str, Any] | None) -> Any:
-    """Of the first seed, whose weights these are."""
+    """Of the first seed that did not fail, whose weights these are."""
     return None if one is None else next(iter(one.get("seeds") or []), one.get("mean"))
 
 
@@ -262,9 +266,9 @@ def _training(config: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[
     yield "trunk", f"{shape['layers']} layers, {shape['width']} wide, {shape['heads']} heads"
 
 
-def _took(told: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+def _took(told: Mapping[str, Any] | None, kept: str) -> Iterator[tuple[str, str]]:
     """Operations of training by formula, and the clock, of these weights and of all runs that are told of."""
-    found = tuned_training.compute(told)
+    found = tuned_training.compute(told, kept)
     if found:
         yield "compute, these weights", f"{tuned_training.spoken(found['first'])} (operations by formula)"
         many = found["all"]["runs"]
@@ -280,21 +284,16 @@ def _company(result: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     rows = []
     for row in told["rows"]:
-        score = f"{row['measure'].replace('_', ' ')} {_ranged(row['score'], '.3f')}" if row["score"] else ""
+        spelt = tuned_training.ranged(row["score"], ".3f") if row["score"] else ""
+        score = f"{row['measure'].replace('_', ' ')} {spelt}".strip()
         rows.append((row["name"], row["task"], f"{row['examples']:,}", f"{100 * row['share']:.1f} %", score))
     measure = result["measure"]
     gains = [
-        f"On {plain(one['part'])} that changed {measure.replace('_', ' ')} by {_ranged(one, '+.3f')} against the same "
-        "training alone."
+        f"On {plain(one['part'])} that changed {measure.replace('_', ' ')} by {tuned_training.ranged(one, '+.3f')} "
+        "against the same training alone."
         for one in told["gains"] if one["measure"] == measure
     ]  # fmt: skip
     return {"how": told["how"], "rows": rows, "gains": gains or ["What that was worth was not measured."]}
-
-
-def _ranged(one: Mapping[str, Any], form: str) -> str:
-    """A mean with its interval, where it has one."""
-    low, high = one.get("interval") or (None, None)
-    return f"{one['mean']:{form}}" + ("" if low is None else f" ({low:{form}} to {high:{form}})")
 
 
 def _trunk(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -307,6 +306,10 @@ def _trunk(told: Mapping[str, Any]) -> dict[str, Any]:
     if told.get("license") not in (None, "", "unknown"):
         said += f" Its license: {plain(told['license'])}."
     return {"sentence": said, "data": [plain(line) for line in told.get("data", [])]}
+
+
+def _lost(run: Mapping[str, Any]) -> bool:
+    return bool(run["pretrained"] and not run["size"] and run["failed"])
 
 
 def _limits(config: Mapping[str, Any], result: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[str]:
@@ -324,7 +327,7 @@ def _limits(config: Mapping[str, Any], result: Mapping[str, Any], data: Mapping[
             yield f"{shared:,} texts of {plain(part)} were in train as well, so its scores there are too high."
         if said := AGAINST.get(verdict_of(result, part)):
             yield f"On {plain(part)} it is {said} than the same training from fresh weights."
-    if next(iter(result.get("runs", [])), {}).get("failed"):
-        yield "The run whose weights these are failed; take another seed."
+    if lost := [str(run["seed"]) for run in result.get("runs", []) if _lost(run)]:
+        yield f"Of {_seeds(result)} the run of {', '.join(lost)} failed: its loss was no number."
     yield from (f"{plain(said)}." for said in list(data.get("told", []))[:ODD])
     yield "On other texts than those of the parts above nothing is known of it."

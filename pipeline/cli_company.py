@@ -17,6 +17,8 @@ import yaml
 
 from tundish.cluster import store
 from tundish.pipeline.contaminated_told import lines_of
+from tundish.pipeline.tuned_training import ranged
+from tundish.stages.finetune_task import MEASURES
 
 OPTIONS = (
     click.option("--beside", metavar="FILE", help="Other tasks that learn on the same trunk (docs/finetune.md)."),
@@ -95,16 +97,10 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     """For a terminal: what other tasks came to on their dev parts, the gain of the one that counts, contamination."""
     said = []
     for name, one in result.get("beside", {}).items():
-        measure, score = next(iter(one["dev"].items()))
-        said.append(f"beside, {name}: {measure} {_spelt(score, '.3f')} on dev, {one['steps']:,} steps")
+        measure = MEASURES[one["task"]]
+        said.append(f"beside, {name}: {measure} {ranged(one['dev'][measure], '.3f')} on dev, {one['steps']:,} steps")
     for part, measures in result.get("gain", {}).items():
         if part in result["tested"]:
-            gain = _spelt(measures[result["measure"]], "+.3f")
+            gain = ranged(measures[result["measure"]], "+.3f")
             said.append(f"gain over the same training alone, {part}: {result['measure']} {gain}")
     return said + (lines_of(result["contamination"]) if "contamination" in result else [])
-
-
-def _spelt(one: Mapping[str, Any], form: str) -> str:
-    """A mean with its interval, where it has one."""
-    low, high = one.get("interval", (None, None))
-    return f"{one['mean']:{form}}" + ("" if low is None else f" ({low:{form}} to {high:{form}})")

@@ -16,6 +16,7 @@ from tundish.pipeline.cli_writing import with_writing, written_so
 
 OUT = Console(emoji=False)
 KINDS = ("classify", "multilabel", "regress", "tag", "answer", "embed", "write")
+INTERVAL = "95 % over seeds\n(one test set)"  # other examples would move it further
 COMMON = {  # what the majority is
     "classify": "the most frequent class",
     "multilabel": "the most frequent labels",
@@ -74,7 +75,7 @@ def finetune_command(
     }  # fmt: skip
     files: dict[str, Any] = {"train": list(train), **({"dev": list(dev)} if dev else {}), **named_tests(test)}
     own = columns_of(columns)
-    cli_search.refuse(wanted, kind, on)
+    cli_search.refuse(wanted, kind, on, tests=[name for name in files if name not in ("train", "dev")] or ["test"])
     refuse(kind, files, asked)
     if reading and company.corpus:
         raise ValueError("--corpus reads files as they are by default; save them as UTF-8 with commas or tabs")
@@ -90,6 +91,7 @@ def finetune_command(
     given = {"columns": own, "length": length, "apart": apart, "options": reading}
     task, report = prepared(model, kind, files, out, guarded=True, **given, **asked)
     keep(task, files, own, [column_of(each) for each in slices], **reading)
+    cli_search.comparable(task, wanted)
     task, odd = cli_company.joined(task, company, length)
     for sentence in filter(None, [tuned_classes.line(report), *report["told"], *odd]):
         ERR.print(sentence, highlight=False, soft_wrap=True, markup=False)
@@ -105,12 +107,14 @@ def finetune_command(
     seen = page(out)
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))
-        return
-    OUT.print(table_of(result))
-    said = fallen(result) + besides(result) + cli_search.lines(result)
-    for line in said + cli_company.lines(result) + tuned_training.lines(result):
-        OUT.print(line, highlight=False, soft_wrap=True, markup=False)
-    OUT.print(f"the page: {seen}", highlight=False, soft_wrap=True, markup=False)
+    else:
+        OUT.print(table_of(result))
+        said = fallen(result) + besides(result) + cli_search.lines(result)
+        for line in [*said, *cli_company.lines(result), *tuned_training.lines(result), f"the page: {seen}"]:
+            OUT.print(line, highlight=False, soft_wrap=True, markup=False)
+    if result["kept"] is None:
+        ERR.print(f"no run ended with weights, so {out} holds no model; lower --lr", highlight=False, soft_wrap=True)
+        click.get_current_context().exit(1)
 
 
 def refuse(kind: str, files: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -171,26 +175,38 @@ def aids_of(given: tuple[str, ...]) -> Any:
 
 
 def table_of(result: dict[str, Any]) -> Table:
-    """A row for each measure of each tested part: mean and interval, beside fresh weights and the majority."""
+    """A row for each measure of each tested part: mean and interval, beside fresh weights and the majority. Where every
+    run failed, one row of dashes a part."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("part", "measure", "mean", "95 % interval", "fresh", "majority", "failed"):
+    for name in ("part", "measure", "mean", INTERVAL, "fresh", "majority", "failed"):
         table.add_column(name, justify="left" if name in ("part", "measure") else "right", no_wrap=True)
     for part in result["tested"]:
         told = result["parts"][part]
-        for at, (measure, one) in enumerate(
-            sorted(_measures(told["pretrained"]), key=lambda e: e[0] != result["measure"])
-        ):
+        measures = sorted(_measures(told["pretrained"]), key=lambda e: e[0] != result["measure"])
+        if not measures:
+            table.add_row(*_dashes(part, result))
+        for at, (measure, one) in enumerate(measures):
             low, high = one.get("interval", (None, None))
             between = "one seed" if low is None else tuned_training.equal(one) or f"{low:.3f} to {high:.3f}"
             fresh = told.get("fresh", {}).get(measure)
             common = (told["majority"] or {}).get(measure)
             lost = told["pretrained"].get("failed")
             table.add_row(
-                part if not at else "", _called(measure, result), f"{one['mean']:.3f}", between,
+                part if not at else "", _called(measure, result), tuned_training.mean_of(one), between,
                 "" if fresh is None else f"{fresh['mean']:.3f}", "" if common is None else f"{common:.3f}",
                 f"{lost['runs']} of {lost['of']}" if lost and not at else "",
             )  # fmt: skip
     return table
+
+
+def _dashes(part: str, result: dict[str, Any]) -> list[str]:
+    """Of a part that no run from pretrained weights can say anything of."""
+    told, measure = result["parts"][part], result["measure"]
+    runs = [run for run in result["runs"] if run["pretrained"] and not run["size"]]
+    fresh = told.get("fresh", {}).get(measure)
+    common = (told["majority"] or {}).get(measure)
+    beside = ["–" if one is None else f"{one:.3f}" for one in (fresh and fresh["mean"], common)]
+    return [part, _called(measure, result), "–", "–", *beside, f"{len(runs)} of {len(runs)}"]
 
 
 def _measures(told: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -229,7 +245,8 @@ def besides(result: dict[str, Any]) -> list[str]:
         fitted = after is not None and told.get("unfitted", 0) < len(heats)
         heat = sum(heats) / max(1, len(heats))
         scaled = f", {after:.3f} at a temperature of {heat:.2f} (fitted on dev)" if fitted else ""
-        lines.append(f"{part}: expected calibration error {before:.3f}{scaled}{'; ' + none if none else ''}")
+        rest = [why for why in (none, told.get("unjudged") and f"not judged after scaling: {told['unjudged']}") if why]
+        lines.append("; ".join([f"{part}: expected calibration error {before:.3f}{scaled}", *rest]))
     for kind, points in result.get("curve", {}).items():
         said = ", ".join(f"{point['mean']:.3f} of {point['size']:,}" for point in points)
         lines.append(f"{result['measure']} by examples, {kind}: {said}")

@@ -1,9 +1,13 @@
 """The command that asks a model: a line of JSON for each row of some files, by what it was fine-tuned to say, or by the
 words that a pretrained one would fill in."""
 
+import contextlib
 import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,12 +16,14 @@ from tundish.pipeline.cli_finetune import column_of, columns_of
 from tundish.pipeline.cli_reading import COLUMNS, with_reading
 from tundish.pipeline.cli_writing import with_writing
 
+STANDARD = "-"  # input or output
+
 
 @click.command("predict")
 @click.argument("model", metavar="FOLDER")
 @click.argument("files", nargs=-1, required=True)
 @click.option("--column", "columns", multiple=True, metavar="ROLE=COLUMN", help=COLUMNS)
-@click.option("--to", metavar="FILE", help="Where to write the lines (default: standard output).")
+@click.option("--to", metavar="FILE", help="Where to write the lines (default, and -: standard output).")
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Rows of a forward pass.")
 @click.option("--device", default="", help="Such as cpu or cuda:1 (default: a GPU, if there is one).")
 @click.option("--raw", is_flag=True, help="Without the temperature that was fitted.")
@@ -35,19 +41,25 @@ def predict_command(
     """What a model says of every row: labels, numbers, tags, answers, vectors, texts; or words that it fills in.
 
     Columns are found where they lay when FOLDER was fine-tuned, else under the names of their roles; --column names
-    others.
+    others. The file - is standard input, read to its end first; say its --form. A row that cannot be read has a line
+    with `error`.
     """
-    own = columns_of(columns)
-    check_files(files)
+    own, to = columns_of(columns), None if to == "-" else to
+    check_files(tuple(one for one in files if one != STANDARD))
+    if STANDARD in files and fill is not None:
+        raise ValueError("--fill reads no standard input; save it in a file")
     if fill is None:
         if words or content_free or label:
             raise ValueError("--word, --content-free and --label are of --fill; give its template, or leave them out")
         from tundish.stages.compress_read import reader
-        from tundish.stages.predict import predictions
+        from tundish.stages.predict import Met, predictions
         from tundish.stages.predict import writing as written_so
 
-        it = written_so(reader(model, device=device, batch=batch, calibrated=not raw), writing)
-        _laid(predictions(it, list(files), own, **reading), to)
+        with _named(files, reading) as named:
+            it, met = written_so(reader(model, device=device, batch=batch, calibrated=not raw), writing), Met()
+            _laid(predictions(it, named, own, faulty="tell", met=met, **reading), to)
+        for sentence in met.told:
+            click.echo(sentence, err=True)
         return
     if writing or raw:
         raise ValueError("--fill writes no text and knows no temperature; leave the options of these out")
@@ -68,7 +80,23 @@ def check_files(given: tuple[str, ...]) -> None:
     """Whether they are there, before torch is: it takes seconds to come."""
     from tundish.stages.examples_files import files_of
 
-    files_of(given)
+    if given:
+        files_of(given)
+
+
+@contextlib.contextmanager
+def _named(files: tuple[str, ...], reading: dict[str, Any]) -> Iterator[list[str]]:
+    """The files, standard input as one of them while this lasts: files are looked at before they are read."""
+    if STANDARD not in files:
+        yield list(files)
+        return
+    if "layout" not in reading or reading["layout"].form is None:
+        raise ValueError("standard input has no name that says its form; say it, as in --form jsonl")
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / STANDARD
+        with whole.open("wb") as stream:
+            shutil.copyfileobj(sys.stdin.buffer, stream)
+        yield [str(whole) if one == STANDARD else one for one in files]
 
 
 def words_of(given: tuple[str, ...]) -> list[tuple[str, str]]:

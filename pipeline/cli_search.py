@@ -46,8 +46,8 @@ def with_search(command: Callable[..., Any]) -> Callable[..., Any]:
     return taking
 
 
-def refuse(wanted: Wanted, kind: str, on: str) -> None:
-    """What cannot be, before anything is read; torch comes in only where it is asked for."""
+def refuse(wanted: Wanted, kind: str, on: str, tests: Sequence[str] = ("test",)) -> None:
+    """What cannot be, before anything is read; torch comes in only where it is asked for. `tests`: their names."""
     if wanted.space and not wanted.search:
         raise ValueError(
             f"--space {wanted.space[0]!r} says where to search, and nothing is searched; add --search random"
@@ -67,7 +67,34 @@ def refuse(wanted: Wanted, kind: str, on: str) -> None:
         from tundish.stages import finetune_units
 
         finetune_units.measure_of(kind)
-        finetune_units.load(wanted.against)
+        theirs = finetune_units.load(wanted.against)
+        if not {*tests} & {*theirs}:
+            raise ValueError(
+                f"{wanted.against} was tested on {', '.join(theirs) or 'nothing'}, and this is to be on "
+                f"{', '.join(tests)}; name a test alike, as in --test {next(iter(theirs), 'test')}=FILE"
+            )
+
+
+def comparable(task: Any, wanted: Wanted) -> None:
+    """Refuse another kind of task to compare with, and other examples, before anything is trained."""
+    if not wanted.against:
+        return
+    from tundish.stages import finetune_units as units
+    from tundish.stages.finetune_runs import read
+
+    theirs = units.load(wanted.against)
+    for part, rows in read(task, 1 << 40).items():
+        if part not in theirs:
+            continue
+        if theirs[part].kind != task.kind:
+            raise ValueError(f"{part} is of {theirs[part].kind} there and of {task.kind} here; compare one kind alone")
+        own = units.keys_of(task, rows, task.truth.get(part))
+        mine, other = ({*keys.tolist()} for keys in (own, theirs[part].keys))
+        if mine != other:
+            raise ValueError(
+                f"{part} has {len(mine)} units here and {len(other)} in {wanted.against}, of which {len(mine & other)} "
+                "are the same; test both on the same file"
+            )
 
 
 def searched(task: Any, wanted: Wanted, cluster: Any, trainers: Trainers) -> tuple[Any, Told, Trials]:

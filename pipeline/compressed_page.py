@@ -11,10 +11,11 @@ from typing import Any
 
 from tundish.cluster import store
 from tundish.pipeline import tuned_figures as figures
-from tundish.pipeline.compressed_table import WHOLE, faster, known_told
+from tundish.pipeline.compressed_table import WHOLE, done, faster, known_told
 from tundish.pipeline.templates import template
 from tundish.pipeline.tuned_beside import compressed
 from tundish.pipeline.tuned_figures import Range
+from tundish.pipeline.tuned_training import equal
 
 SEALED, PAGE = "compressed.json", "report.html"
 Result = Mapping[str, Any]
@@ -72,6 +73,7 @@ def _scores(path: str, one: Mapping[str, Any], part: str) -> dict[str, Any]:
         "name": path,
         "mean": told["mean"],
         "interval": told.get("interval"),
+        "equal": equal(told),
         "before": told.get("before"),
         "seeds": len(told["seeds"]),
         "failed": one["parts"]["failed"],
@@ -99,7 +101,7 @@ def _cost(steps: Mapping[str, Any], path: str, one: Mapping[str, Any], part: str
     return {
         "name": path,
         "mean": one["parts"][part]["mean"],
-        "told": one["told"],
+        "told": done(one),
         "bytes": one["bytes"] / 1e6,
         "parameters": one["parameters"],
         "zeros": one["zeros"],

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from tundish.pipeline.templates import counted, spoken
+from tundish.pipeline.tuned_training import equal
 
 LEAST = 80  # columns of a terminal that has a table
 BETWEEN = 2  # blanks
@@ -25,7 +26,7 @@ class Column(NamedTuple):
 
     @property
     def width(self) -> int:
-        return max(map(len, (self.head, *self.cells)))
+        return max(len(line) for cell in (self.head, *self.cells) for line in cell.split("\n"))
 
 
 def table_of(result: Result, width: int = 100) -> Table | None:
@@ -85,24 +86,24 @@ def _costs(one: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _measured(score: Mapping[str, Any]) -> str:
-    return f"{score['mean']:.3f}{_reach(score)}"
+    return f"{score['mean']:.3f}{_ends(score, '{:.3f}')}"
 
 
-def _reach(told: Mapping[str, Any]) -> str:
-    """Student's interval lies evenly on both sides. Blanks where there is none, so that numbers stand below each
-    other."""
+def _ends(told: Mapping[str, Any], form: str) -> str:
+    """The ends of an interval, which seldom lie evenly on both sides, on a line below; of equal scores that they are
+    equal, which is no sign that others would be."""
     low, high = told.get("interval") or (None, None)
-    return " " * 7 if low is None else f" ±{(high - low) / 2:.3f}"
+    if low is None:
+        return ""
+    return "\n" + (equal(told).replace(" equal", "\nequal") or f"{form.format(low)}..{form.format(high)}")
 
 
 def _less(score: Mapping[str, Any], other: str) -> str:
-    """Of a seed or more; beside the model, whose one score is for all seeds, the interval is that of the score."""
+    """Of a seed or more."""
     told = dict(score["less"].get(other) or {})
     if other == RECOVERY:  # of what has learnt twice, beside the same training twice
         told = next((each for name, each in score["less"].items() if name != WHOLE), {})
-    if not told:
-        return ""
-    return f"{told['difference']:+.3f}" + (_reach(told) if other == RECOVERY else "")
+    return f"{told['difference']:+.3f}{_ends(told, '{:+.3f}')}" if told else ""
 
 
 def stacked(result: Result) -> list[str]:
@@ -114,9 +115,9 @@ def stacked(result: Result) -> list[str]:
         for part in result["tested"]:
             score = one["parts"][part]
             on = f" on {part}" if len(result["tested"]) > 1 else ""
-            lines.append(f"  {name}{on} {_measured(score).strip()}")
-            lines += [f"    {_less(score, other).strip()} less {other}" for other in (WHOLE, RECOVERY)
-                      if _less(score, other)]  # fmt: skip
+            lines.append(f"  {name}{on} {_measured(score)}".replace("\n", " "))
+            each = ((other, _less(score, other)) for other in (WHOLE, RECOVERY))
+            lines += [f"    less {other} {said}".replace("\n", " ") for other, said in each if said]
     return lines
 
 
@@ -130,7 +131,8 @@ def besides(result: Result) -> list[str]:
     several = len({one["speed"]["device"] for one in steps.values()}) > 1
     for path, one in steps.items():
         if path != WHOLE:
-            lines.append(f"{path}: {one['told']}; {faster(steps, path)}{_failed(one)}{_where(one) if several else ''}")
+            where = _where(one) if several else ""
+            lines.append(f"{path}: {done(one)}; {faster(steps, path)}{_failed(one)}{where}")
     it = result["machine"]
     where = it["gpu"] or f"{it['processor']} ({it['instructions']})"
     return [
@@ -139,11 +141,20 @@ def besides(result: Result) -> list[str]:
     ]
 
 
+def done(one: Mapping[str, Any]) -> str:
+    """What a step did; and where it made zeros, how many there are of all that an answer depends on."""
+    share = one["zeros"] / max(1, one["parameters"])
+    return str(one["told"]) + (f" ({100 * share:.1f} % of all numbers)" if "zero" in one["told"] else "")
+
+
 def signs(result: Result) -> list[str]:
     """What stands in the columns."""
-    steps, lines = result["steps"], ["*: no other model is as small (as fast) and scores as well"]
-    if any("interval" in one["parts"][part] for one in steps.values() for part in result["tested"]):
-        lines[0] += "; ±: Student's 95 % interval over seeds, differences taken seed by seed"
+    steps, each = result["steps"], [one["parts"][part] for one in result["steps"].values() for part in result["tested"]]
+    lines = ["*: the smallest (fastest), or shown to score more than each smaller (faster) one with a star"]
+    if any("interval" in one for one in each):
+        lines.append("below a score: its 95 % interval over seeds")
+    if any("interval" in less for one in each for less in one["less"].values()):
+        lines.append("below a difference: its 95 % interval over tested texts, and over seeds where there are some")
     if any(one["reference"] for one in steps.values()):
         lines.append(f"less {WHOLE}: beside what was given, which has learnt for fewer epochs than what recovers")
         lines.append(f"less {RECOVERY}: beside the same training with nothing taken away: what the step itself costs")

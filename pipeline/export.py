@@ -1,7 +1,7 @@
 """What a run trained, handed over: picks the model of a root, writes its card, and lays both into a folder.
 
 A folder that holds a fine-tuned model is handed over as it is. Refuses a root without a finished training, an address
-that is none, and for a fine-tuned model what chooses among the trainings of a root.
+that is none, a fine-tuning that left no weights, and for a fine-tuned model what chooses among the trainings of a root.
 """
 
 import difflib
@@ -11,6 +11,7 @@ from tundish.cluster import store
 from tundish.pipeline.card import card
 from tundish.pipeline.card_tuned import card_tuned
 from tundish.pipeline.funnel import Ran, ran
+from tundish.pipeline.tuned_training import stayed
 from tundish.stages.pretrain import file_of
 from tundish.stages.vocabulary import kept_in
 
@@ -30,6 +31,9 @@ def export(
         if model is not None or generator:
             raise ValueError(f"{root} is one fine-tuned model; leave --model and --generator out, or give a run's root")
         return _tuned(root, to, precision=precision, licence=licence)
+    if "tested" in (result := store.read_json(store.join(root, "result.json")) or {}):
+        what = "has lost its weights" if stayed(result) else "has no weights, for all its runs failed"
+        raise ValueError(f"the fine-tuning in {root} {what}; fine-tune there again, with a lower --lr if they failed")
     from tundish.stages import hub  # torch comes in here
     from tundish.stages.export import exported
 

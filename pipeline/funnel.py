@@ -92,6 +92,8 @@ def ran(root: str, run: str | None = None) -> Ran:
         near = difflib.get_close_matches(name, known, 1, 0.0)[0]
         raise ValueError(f"there is no run {name!r} under {root!r}; did you mean {near!r}?")
     record = _record(root, name)
+    if "recipe" not in record:
+        raise ValueError(f"{store.join(root, 'runs', name)}.json is no record of a run; give the root of a recipe")
     seconds, costs = dict[str, float](), dict[str, Any]()
     for earlier in (_record(root, one) for one in known[: known.index(name) + 1]):
         seconds |= {a: s for a, s in earlier["seconds"].items() if s}

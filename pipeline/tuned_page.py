@@ -22,6 +22,7 @@ from tundish.pipeline.templates import counted, template
 from tundish.pipeline.tuned_beside import comparisons, compressed, contaminated, searched
 from tundish.pipeline.tuned_classes import balance
 from tundish.pipeline.tuned_figures import Range
+from tundish.stages.finetune_means import shortfall
 
 RESULT, PAGE = "result.json", "report.html"
 CLASSES, PAIRS, OPEN = 20, 20, 5  # classes of a matrix; pairs where there are more; examples shown at once
@@ -123,7 +124,9 @@ def _row(result: Result, part: str, measure: str, alike: Sequence[Mapping[str, A
         "called": tuned_training.called(measure, result),
         "interval": told.get("interval"),
         "equal": tuned_training.equal(told),
+        "short": shortfall(told),
         "fresh": fresh["mean"] if fresh else None,
+        "fresh_short": shortfall(fresh or {}),
         "majority": common,
         "failed": known["pretrained"].get("failed"),
         "axis": axis,
@@ -205,7 +208,7 @@ def _calibration(result: Result, name: str) -> list[dict[str, Any]]:
         picture = figures.reliability(f"{name}-reliability-{number}", title, *bins)
         found.append({"part": part, "picture": picture, "quality": quality, "temperature": heat,
                       "fitted": heat is not None and told.get("unfitted", 0) < len(heats),
-                      "unfitted": tuned_training.unfitted(told)})  # fmt: skip
+                      "unfitted": tuned_training.unfitted(told), "unjudged": told.get("unjudged", "")})  # fmt: skip
     return found
 
 

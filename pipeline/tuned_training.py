@@ -1,5 +1,6 @@
 """How a fine-tuned model was trained, in words for terminal, page and card: other tasks, aids, what it took.
 
+    stayed(result)      the run whose weights stayed
     company(result)     what was trained beside it or first, in what shares of the steps, what it came to, and the gain
     aided(result)       the aids that were on, and what weights from scratch went without
     compute(told)       operations, seconds and devices of `stages/finetune_compute`, by kind of run
@@ -12,6 +13,8 @@ from typing import Any
 
 from tundish.pipeline import templates
 from tundish.pipeline.templates import counted
+from tundish.stages.finetune_means import shortfall
+from tundish.stages.finetune_task import MEASURES
 
 HOWS = {
     "proportional": "in proportion to their examples",
@@ -20,16 +23,17 @@ HOWS = {
     "equal": "all equally often",
     "annealed": "in proportion to their examples to a power that falls from 1 to 0.2 with the epochs",
 }
-UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
+UNITS = tuple((10.0**power, f"{letter}FLOP") for power, letter in zip(range(24, 5, -3), "YZEPTGM", strict=True))
 BESIDE = {"search": "trials of the search", "code_length": "the code length", "splits": "random splits"}
 Told = Mapping[str, Any]
 
 
 def operations(value: float) -> str:
     """
-    >>> operations(3.2e12), operations(999e15), operations(12.0)
-    ('3.2 TFLOP', '999 PFLOP', '1.2e-05 MFLOP')
+    >>> operations(3.2e12), operations(999e15), operations(999.6e9), operations(12.0)
+    ('3.2 TFLOP', '999 PFLOP', '1 TFLOP', '1.2e-05 MFLOP')
     """
+    value = float(f"{value:.3g}")  # rounded first: 999.6 of one unit are 1 of the next
     size, unit = next((each for each in UNITS if value >= each[0]), UNITS[-1])
     return f"{value / size:.3g} {unit}"
 
@@ -79,6 +83,31 @@ def called(measure: str, result: Told) -> str:
     return templates.spoken(measure) + (f" of {result['names'][1]}" if one else "")
 
 
+def stayed(result: Told) -> Told:
+    """The run whose weights stayed: the first by the order of the seeds, from pretrained weights on all examples, that
+    did not fail (stages/finetune_runs); empty where all failed.
+
+    >>> runs = [{"pretrained": True, "size": 0, "failed": "no number"}, {"pretrained": True, "size": 0, "failed": ""}]
+    >>> stayed({"runs": runs}) == runs[1], stayed({"runs": runs[:1]})
+    (True, {})
+    """
+    whole = (run for run in result.get("runs", []) if run["pretrained"] and not run["size"])
+    return next((run for run in whole if not run["failed"]), {})
+
+
+def ranged(one: Told, form: str) -> str:
+    """A mean with its interval over seeds, where it has one, or that all seeds are equal.
+
+    >>> ranged({"mean": 0.5, "interval": [0.25, 0.75], "seeds": [0.25, 0.75]}, ".2f"), ranged({"mean": 0.5}, "+.2f")
+    ('0.50 (0.25 to 0.75)', '+0.50')
+    >>> ranged({"mean": 0.5, "interval": [0.5, 0.5], "seeds": [0.5, 0.5]}, ".2f")
+    '0.50 (all seeds equal)'
+    """
+    low, high = one.get("interval") or (None, None)
+    between = "" if low is None else equal(one) or f"{low:{form}} to {high:{form}}"
+    return f"{one['mean']:{form}}" + (f" ({between})" if between else "")
+
+
 # -- other tasks
 
 
@@ -91,8 +120,10 @@ def company(result: Told) -> dict[str, Any] | None:
     mine = {"name": "this task", "task": result["task"], "examples": result["examples"]["train"], "steps": own}
     rows: list[dict[str, Any]] = [mine, *({"name": name, **one} for name, one in beside.items())]
     for row in rows:
-        measure, score = next(iter(row.get("dev", {}).items()), ("", None))
-        row |= {"share": row["steps"] / max(1, own + others), "measure": measure, "score": score}
+        measure = MEASURES[row["task"]]
+        score = row.get("dev", {}).get(measure)
+        shown = {"measure": measure if score else "", "score": score}
+        row |= {"share": row["steps"] / max(1, own + others), **shown}
     return {"how": how_of(mixing), "rows": rows, "gains": list(gains(result))}
 
 
@@ -153,8 +184,9 @@ def baseline(result: Told) -> str:
 # -- what it took
 
 
-def compute(told: Told | None) -> dict[str, Any] | None:
-    """A row for each kind of run, and the pretraining; of a file without runs nothing."""
+def compute(told: Told | None, kept: str = "") -> dict[str, Any] | None:
+    """A row for each kind of run, and the pretraining; of a file without runs nothing. `kept`: the name of the run
+    whose weights stayed; the first one unless told."""
     runs = (told or {}).get("runs")
     if not told or not runs:
         return None
@@ -164,7 +196,7 @@ def compute(told: Told | None) -> dict[str, Any] | None:
     return {
         "rows": [_row(kind, each) for kind, each in kinds.items()],
         "all": _row("all", runs),
-        "first": _row("these weights", runs[:1]),
+        "first": _row("these weights", [one for one in runs if one["name"] == kept and "of" not in one] or runs[:1]),
         "pretraining": _pretraining(told.get("pretraining")),
     }
 
@@ -196,6 +228,14 @@ def _pretraining(told: Told | None) -> str:
     if not told:
         return ""
     return str(told["said"]) if "said" in told else f"{operations(told['flops'])}, {lasted(told['seconds'])}"
+
+
+def mean_of(one: Told) -> str:
+    """
+    >>> mean_of({"mean": 0.6, "seeds": [0.5, 0.7], "of": 3}), mean_of({"mean": 0.6, "seeds": [0.5, 0.7], "of": 2})
+    ('0.600, mean of 2 of 3', '0.600')
+    """
+    return ", ".join(filter(None, (f"{one['mean']:.3f}", shortfall(one))))
 
 
 def lines(result: Told) -> list[str]:

@@ -3,6 +3,7 @@
     out/compressed.json      a record of each step, sealed as it ends: size, scores by seed, before recovery and after
     out/STEP/                the model of the step's first seed, for `tundish predict`
     out/seeds/SEED/STEP/     the models of its other seeds, where another step begins from it
+    out/units/               what scores are counted from, by text (stages/compress_rows)
     out/train.arrow, …       the parts, as a fine-tuning has them (stages/finetune_files)
 
 Promises: a step that is sealed is not made again while what decides it is the same (the model and the texts by the
@@ -27,7 +28,8 @@ from tundish.operators.model.pruning import bare, kept_layers, require_heads
 from tundish.stages.compress_learnt import SEALED
 from tundish.stages.compress_onnx import NEEDED, Session, exported, in_bytes, needed
 from tundish.stages.compress_read import GRAPH, Kept, heat_of, lies, parameters_of, reader, size_of, write
-from tundish.stages.compress_result import WHOLE, Record, result_of, timed
+from tundish.stages.compress_result import WHOLE, Record, result_of, tested, timed
+from tundish.stages.compress_rows import keep
 from tundish.stages.compress_speed import ROUNDS
 from tundish.stages.compress_steps import STEPS, Made, Room, said_of
 from tundish.stages.compress_task import Means, expanded, key_of, learns, referred
@@ -58,7 +60,7 @@ def compress(
     uri = store.join(task.out, SEALED)
     told = store.read_json(uri) or {}
     sealed = told.get("others", {}) | told.get("steps", {})
-    records: dict[str, Record] = {WHOLE: _whole(room)}
+    records: dict[str, Record] = {WHOLE: _whole(room, keys[""])}
     for path in paths:
         old = sealed.get(path, {})
         records[path] = old if old.get("key") == keys[path] else {"key": keys[path], "seeds": {}}
@@ -120,10 +122,10 @@ def _digest(folder: str) -> str:
     return digest_of({name: store.digest(store.join(folder, name)) for name in names})
 
 
-def _whole(room: Room) -> Record:
+def _whole(room: Room, key: str) -> Record:
     own = reader(room.task.model, device=str(room.device))
-    record = {"told": "as it was tuned", "folder": room.task.model, "bytes": size_of(room.task.model)}
-    return record | _sizes(own.model) | {"seeds": {"": _scored(room, room.whole.model)[0]}}
+    record = {"key": key, "told": "as it was tuned", "folder": room.task.model, "bytes": size_of(room.task.model)}
+    return record | _sizes(own.model) | {"seeds": {"": _scored(room, room.whole.model, key, "")[0]}}
 
 
 def _sizes(model: Tuned) -> Record:
@@ -131,10 +133,11 @@ def _sizes(model: Tuned) -> Record:
     return {"parameters": count, "zeros": none}
 
 
-def _scored(room: Room, model: nn.Module) -> tuple[Record, float]:
-    """Scores of one model, and its temperature, fitted on dev."""
+def _scored(room: Room, model: nn.Module, key: str, seed: str) -> tuple[Record, float]:
+    """Scores of one model, what they are counted from laid beside; and its temperature, fitted on dev."""
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     said = said_of(room, model, device)
+    keep(room, key, seed, {part: said[part][1] for part in tested(room.parts)})
     heat = heat_of(room.parts["dev"], said["dev"][1]) if "dev" in said else 1.0
     return {"scores": {name: one for name, (one, _) in said.items()}}, heat
 
@@ -150,7 +153,9 @@ def _made(room: Room, path: str, records: Mapping[str, Record], tell: Tell, *, s
             continue
         tell(f"{path}, seed {seed}" if seed else path)
         made = _step(room, path, seed, records)
-        one, heat = _told(room, made) if isinstance(made, Made) else ({"scores": {}, "failed": made}, 1.0)
+        one, heat = (
+            _told(room, made, record["key"], seed) if isinstance(made, Made) else ({"scores": {}, "failed": made}, 1.0)
+        )
         record = record | {"seeds": record["seeds"] | {seed: one}}
         if not one.get("failed"):
             assert isinstance(made, Made)
@@ -211,13 +216,14 @@ def _step(room: Room, path: str, seed: str, records: Mapping[str, Record]) -> Ma
     return Made(given, "rows filled up, for onnxruntime", graph=graph)
 
 
-def _told(room: Room, made: Made) -> tuple[Record, float]:
+def _told(room: Room, made: Made, key: str, seed: str) -> tuple[Record, float]:
     """The record of a seed, and the temperature of its model."""
     outcome = made.outcome
     if outcome and outcome.failed:
         one, heat = {"scores": {}}, 1.0
     else:
-        one, heat = _scored(room, made.model if made.graph is None else Session(made.graph, made.model.head))
+        model = made.model if made.graph is None else Session(made.graph, made.model.head)
+        one, heat = _scored(room, model, key, seed)
     if outcome is None:
         return one, heat
     told = {"before": made.before, "losses": outcome.losses, "rate": outcome.rate, "failed": outcome.failed}

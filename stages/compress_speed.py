@@ -1,4 +1,4 @@
-"""How long models take, side by side: one text, and batches of 32; and which of them no other beats.
+"""How long models take, side by side: one text, and batches of 32.
 
 Promises: nothing but the forward pass is timed, of texts that were tokenized before; models take turns, so that what
 else the machine does falls on all alike; medians of rounds, after a pass to warm up, beside what else decides them:
@@ -110,13 +110,3 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def front(costs: Sequence[float], scores: Sequence[float]) -> list[bool]:
-    """Which are on the Pareto front: no other costs at most as much and scores at least as much, and one of them more.
-
-    >>> front([3.0, 1.0, 2.0, 2.5], [0.9, 0.8, 0.8, 0.85])
-    [True, True, False, True]
-    """
-    each = list(zip(costs, scores, strict=True))
-    return [not any(o[0] <= c and o[1] >= s and o != (c, s) for o in each) for c, s in each]

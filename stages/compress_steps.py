@@ -93,7 +93,7 @@ def magnitude(room: Room, given: Tuned, seed: int) -> Made:
     masks = pruning.masks_of(cut, share, scope)
     pruning.hold(cut, masks)
     before = scores_of(room, cut)
-    told = f"{share:.0%} of the weights zero, {'over all' if scope == 'global' else 'of each'} matrices"
+    told = f"{100 * share:.0f} % of the layers' matrices zero{'' if scope == 'global' else ', of each as many'}"
     if not room.means.gradual:
         return _recovered(room, cut, seed, told, lambda model: pruning.hold(model, masks), before)
     return _recovered(room, model, seed, told + ", gradually", _growing(room), before)

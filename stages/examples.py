@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from posixpath import basename
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -74,6 +74,7 @@ class Examples:
     scheme: str = ""
     told: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    faults: tuple["Faulted", ...] = ()  # of `batches`, where they are to be told
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -81,6 +82,15 @@ class Examples:
     def take(self, at: Any) -> "Examples":
         """The rows of these numbers, in their order."""
         return replace(self, table=self.table.take(pa.array(at, pa.int64())))
+
+
+class Faulted(NamedTuple):
+    """A row that is no example. `at`: its place among all rows of the batch, the faulty ones counted."""
+
+    at: int
+    file: str
+    row: int
+    fault: Fault
 
 
 def read(
@@ -132,19 +142,28 @@ def batches(
     *,
     size: int = 4096,
     layout: Layout | None = None,
-    faulty: Literal["refuse", "drop"] = "refuse",
+    faulty: Literal["refuse", "drop", "tell"] = "refuse",
 ) -> Iterator[Examples]:
-    """Rows that have no labels to be read, so many at a time: for files that do not fit into memory."""
+    """Rows that have no labels to be read, so many at a time: for files that do not fit into memory. `faulty`: "tell"
+    leaves rows out and says so in `faults`."""
     asked, needed = _roles(kind, columns or {}, labelled=False)
     seen, part = Seen(), list[dict[str, Any]]()
     for uri in files_of(paths):
-        for row in _of_file(kind, uri, asked, needed, layout or Layout(), ",", seen, faulty == "drop"):
+        for row in _of_file(
+            kind, uri, asked, needed, layout or Layout(), ",", seen, faulty == "drop", faulty == "tell"
+        ):
             part.append(row)
             if len(part) == size:
-                yield Examples(kind, _table(kind, part), counts=dict(seen.counts))
+                yield _batch(kind, part, seen)
                 part = []
     if part:
-        yield Examples(kind, _table(kind, part), counts=dict(seen.counts))
+        yield _batch(kind, part, seen)
+
+
+def _batch(kind: str, part: Sequence[dict[str, Any]], seen: Seen) -> Examples:
+    faults = [Faulted(at, row["file"], row["row"], row["fault"]) for at, row in enumerate(part) if "fault" in row]
+    table = _table(kind, [row for row in part if "fault" not in row])
+    return Examples(kind, table, counts=dict(seen.counts), faults=tuple(faults))
 
 
 def _headed(kind: str, made: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -201,6 +220,7 @@ def _of_file(
     between: str,
     seen: Seen,
     drop: bool,
+    tell: bool = False,
 ) -> Iterable[dict[str, Any]]:
     form = form_in(uri, kind, layout)
     columns: dict[str, Column] = {}
@@ -218,6 +238,9 @@ def _of_file(
                 raise row
             example = make(row, where)
         except Fault as fault:
+            if tell:
+                yield {"file": basename(uri), "row": number, "fault": fault}
+                continue
             if not drop:
                 raise
             seen.note(f"dropped:{fault.reason}", where, fault.rows)

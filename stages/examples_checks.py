@@ -1,9 +1,9 @@
 """Parts of labelled examples side by side: the classes of one for all, texts that are in two, and a report for JSON.
 
 Promises: labels mean the same in every part; one that train does not know is refused by row, with the nearest. Equal
-texts are told with counts: in two parts, exactly and when white space and case are left aside; in one with different
-labels. Nothing is removed unless `without` is asked. Costs a hash table of the texts. Refuses a part to train on with
-one class, one value or nothing in it.
+texts are told with counts: in train and another part or in dev and a test, exactly and when white space and case are
+left aside; in one with different labels. Nothing is removed unless `without` is asked. Costs a hash table of the texts.
+Refuses a part to train on with one class, one value or nothing in it.
 """
 
 from collections import Counter, defaultdict
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from tundish.stages.examples import IDENTITY, NAMED, Examples, key_of, read
 from tundish.stages.examples_tags import entities, ordered
 
-TRAIN = "train"
+TRAIN, DEV = "train", "dev"
 BESIDE = ("title", "lead")  # texts that are not what is learned from
 QUANTILES = {"least": 0.0, "p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "most": 1.0}
 
@@ -58,7 +58,8 @@ def checked(found: Mapping[str, Examples]) -> list[str]:
     told += [sentence for name, one in found.items() for sentence in _balance(name, one)]
     told += [sentence for name, one in found.items() for sentence in _at_odds(name, one)]
     told += [sentence for name, one in found.items() if name != TRAIN for sentence in _shared(name, train, one)]
-    return told
+    tests = [] if DEV not in found else [name for name in found if name not in (TRAIN, DEV)]
+    return told + [sentence for name in tests for sentence in _chosen_on(name, found[DEV], found[name])]
 
 
 def _learnable(train: Examples) -> None:
@@ -160,13 +161,21 @@ def shared(train: Examples, other: Examples) -> dict[str, int]:
 
 
 def _shared(name: str, train: Examples, one: Examples) -> list[str]:
-    found = shared(train, one)
+    why = "its score is too high by what was learned by heart (--apart takes them out of train)"
+    return _in_both(name, one, TRAIN, shared(train, one), why)
+
+
+def _chosen_on(name: str, dev: Examples, one: Examples) -> list[str]:
+    why = f"settings, epochs and a temperature that {DEV} chooses are chosen on them; leave --dev out, or give another"
+    return _in_both(name, one, DEV, shared(dev, one), why)
+
+
+def _in_both(name: str, one: Examples, other: str, found: Mapping[str, int], why: str) -> list[str]:
+    """How many texts of a part another has, and why that matters; nothing where it has none."""
     if not found["alike"]:
         return []
-    return [
-        f"{found['exact']} of {len(one)} texts of {name} are in {TRAIN} too, {found['alike']} when white space and "
-        "case are left aside; its score is too high by what was learned by heart (--apart takes them out of train)"
-    ]
+    exact = f"{found['exact']} of {len(one)} texts of {name} are in {other} too"
+    return [f"{exact}, {found['alike']} when white space and case are left aside; {why}"]
 
 
 def without(train: Examples, *others: Examples, alike: bool = True) -> tuple[Examples, int]:
@@ -210,6 +219,8 @@ def report(found: Mapping[str, Examples], tokens: Mapping[str, Any] | None = Non
         said |= repeats(one)
         if train is not None and name != TRAIN:
             said["shared"] = shared(train, one)
+        if name not in (TRAIN, DEV) and DEV in found:
+            said["shared_with_dev"] = shared(found[DEV], one)
         if tokens and name in tokens:
             said["pieces"] = dict(tokens[name].told)
         told["parts"][name] = said

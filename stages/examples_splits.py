@@ -52,17 +52,17 @@ def split(
     seed: int | None = None,
     by: str | None = None,
     stratified: bool = False,
+    part: str = "test",
 ) -> tuple[Examples, Examples]:
-    """(the rest, the part that is held out: about the share `holdout` of the texts)."""
+    """(the rest, the part that is held out: about the share `holdout` of the texts). `part`: what that is called."""
     if not 0 < holdout < 1:
         raise ValueError(f"the share held out is {holdout}; it is between 0 and 1, such as 0.2")
     where = places(examples, seed=seed, by=by)
     held = _least(where, strata(examples), holdout) if stratified else where < holdout
-    for side, name in ((held, "test"), (~held, "train")):
+    for side, name in ((held, part), (~held, "train")):
         if not side.any():
-            raise ValueError(
-                f"{len(examples)} rows leave nothing to {name} with at a share of {holdout} held out; give more rows"
-            )
+            rows = f"{len(examples)} row{'s' if len(examples) != 1 else ''}"
+            raise ValueError(f"{rows} leave nothing for {name} at a share of {holdout} held out; give more rows")
     return examples.take(np.flatnonzero(~held)), examples.take(np.flatnonzero(held))
 
 

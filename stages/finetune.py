@@ -1,7 +1,8 @@
 """Finetune: a model learns a task from labelled files, several times over, and says how sure its scores are.
 
 The runs are those of `tundish finetune` (stages/finetune_runs); this file says what decides their bytes and seals what
-they leave: the weights and configuration of the first seed, the result, what is known of the data, the vocabulary.
+they leave: the weights and configuration of the first seed whose run did not fail, the result, what is known of the
+data, the vocabulary.
 """
 
 import re
@@ -96,7 +97,7 @@ class Finetune(Stage):
         keep(task, self.files, self.columns, by=self.slices)
         cluster.gang("Finetune", partial(tune, task), size=out.settings.trainers, least=out.settings.least)
         if not store.exists(store.join(out.uri, "config.json")):
-            raise ValueError("the loss of Finetune's first seed was no number, so there are no weights; lower lr")
+            raise ValueError("the loss of every seed of Finetune was no number, so there are no weights; lower lr")
         return seal_files(out, (*FILES, vocabulary), inputs)
 
     def _options(self) -> dict[str, Any]:

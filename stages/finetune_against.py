@@ -2,10 +2,14 @@
 
     out/compared.json   of each tested part: pretrained weights against fresh ones, and against another fine-tuning
 
-    difference   of the means over runs; 95 % interval over rows and runs drawn anew at once (`certainty.between`)
-    chance       of one as large, if the two were one (`certainty.exchanged`)
-    over_seeds   interval of the differences, seed by seed, where both sides have the same seeds
-    verdict      ahead, behind, or open: whether both intervals there are lie on one side of 0; of one seed it is open
+    difference   of the means over runs, and its 95 % interval over rows and runs at once: of pretrained and fresh runs,
+                 whose seeds are the same, both drawn anew (`certainty.between`); of another fine-tuning, whose seeds
+                 are its own, by the spreads of runs and of rows (`apart.apart`, Welch's where rows say nothing)
+    over_seeds   of the same seeds Student's interval of the differences, seed by seed
+    chance       of one as large, if the two were one: of the same seeds with units exchanged (`certainty.exchanged`),
+                 else with all runs divided anew among the two sides (`apart.divided`)
+    verdict      ahead, behind, or open: whether every interval there is lies on one side of 0; of one seed it is open,
+                 and so is it against another with fewer than LEAST runs on a side, whose spread nobody knows
 
 Promises: a function of sealed runs; units are found by what they are, and none is left out in silence. Costs a thousand
 scores a run. Refuses another fine-tuning of another kind, and parts of other units.
@@ -18,11 +22,15 @@ import numpy as np
 
 from tundish.cluster import store
 from tundish.operators.model import certainty
+from tundish.operators.model.apart import apart, divided, scored
+from tundish.operators.model.certainty import Difference, Interval
+from tundish.stages import finetune_means
 from tundish.stages.finetune_means import gained, verdict
 from tundish.stages.finetune_task import MEASURES, TuneTask
 from tundish.stages.finetune_units import Units, load, measure_of
 
 SEED, SAMPLES = 1, 1000
+LEAST = 3  # runs of a side whose seeds are its own
 Told = dict[str, Any]
 
 
@@ -73,33 +81,47 @@ def other(part: str, theirs: Units, mine: Units) -> Told:
             "test both on the same file"
         )
     order = [places[key] for key in mine.keys.tolist()]
-    return difference(
-        mine.kind, {seed: runs[order] for seed, runs in _runs(theirs, "pretrained").items()}, _runs(mine, "pretrained"),
-        paired=False,
+    return beside(
+        mine.kind, {seed: runs[order] for seed, runs in _runs(theirs, "pretrained").items()}, _runs(mine, "pretrained")
     )  # fmt: skip
 
 
-def difference(kind: str, first: Runs, second: Runs, *, paired: bool = True) -> Told:
-    """How far the second is ahead of the first. `paired`: a seed means the same on both sides, its order of examples
-    and its head; else runs are drawn apart, and exchanged in the order of their seeds."""
+def difference(kind: str, first: Runs, second: Runs) -> Told:
+    """How far the second is ahead of the first, of the seeds that both have: one means the same on both sides, its
+    order of examples and its head."""
     measure = measure_of(kind)
     both = sorted(first.keys() & second.keys())
-    if paired and not both:
+    if not both:
         return {"runs": [len(first), len(second)], "verdict": "open"}  # each seed failed on one side
-    seeds = (both, both) if paired else (sorted(first), sorted(second))
-    one, two = (np.stack([side[seed] for seed in mine]) for side, mine in zip((first, second), seeds, strict=True))
-    found = certainty.between(measure, one, two, seed=SEED, samples=SAMPLES, together=paired)
-    few = min(len(one), len(two))
-    told: Told = {
+    one, two = (np.stack([side[seed] for seed in both]) for side in (first, second))
+    found = certainty.between(measure, one, two, seed=SEED, samples=SAMPLES)
+    told = _told(one, two, found, certainty.exchanged(measure, one, two, seed=SEED, samples=SAMPLES))
+    ends = [(found.low, found.high)]
+    if len(both) > 1:
+        low, high = gained(MEASURES[kind], [measure(b) - measure(a) for a, b in zip(one, two, strict=True)])["interval"]
+        told["over_seeds"] = [low, high]
+        ends.append((low, high))
+    return told | {"verdict": verdict(ends, len(both))}
+
+
+def beside(kind: str, first: Runs, second: Runs) -> Told:
+    """The same of runs that have nothing in common but what they were tested on, all of both sides."""
+    measure = measure_of(kind)
+    one, two = (np.stack([side[seed] for seed in sorted(side)]) for side in (first, second))
+    sides = [scored(measure, runs, seed=SEED, samples=SAMPLES) for runs in (one, two)]
+    found = apart(*sides, bounds=finetune_means.apart(MEASURES[kind]))
+    told = _told(one, two, found, divided(*(side.scores for side in sides), seed=SEED, samples=SAMPLES))
+    if min(len(one), len(two)) < 2:
+        del told["interval"]  # of one run nobody knows how far another would lie from it
+    ends = [(found.low, found.high)] if min(len(one), len(two)) >= LEAST else []
+    return told | {"verdict": verdict(ends, min(len(one), len(two)))}
+
+
+def _told(one: np.ndarray, two: np.ndarray, found: Interval | Difference, chance: float) -> Told:
+    return {
         "runs": [len(one), len(two)],
         "units": one.shape[1],
         "difference": found.value,
         "interval": [found.low, found.high],
-        "chance": certainty.exchanged(measure, one[:few], two[:few], seed=SEED, samples=SAMPLES),
+        "chance": chance,
     }
-    ends = [(found.low, found.high)]
-    if paired and few > 1:
-        low, high = gained(MEASURES[kind], [measure(b) - measure(a) for a, b in zip(one, two, strict=True)])["interval"]
-        told["over_seeds"] = [low, high]
-        ends.append((low, high))
-    return told | {"verdict": verdict(ends, few)}

@@ -7,9 +7,14 @@ The first block is sent uniformly, each later one by the model of those before i
 few examples, whatever metric (Blier and Ollivier 2018, Voita and Titov 2020; Whitney et al. 2020 on why one size is no
 answer). Blocks end at 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.25, 12.5, 25, 50 and 100 % of train.
 
-Promises: a training of a block is that of the curve on so many rows, but that it is asked what comes behind them;
-nothing that other runs seal is changed. A model whose loss was no number sends its block uniformly. Costs a training a
-block, in sum about one on all rows, for each seed and start. Refuses kinds without classes.
+Rows are sent in the order of a hash of their texts (`sent`), which says nothing of a label: in train's own, of which
+every prefix has the classes in their shares, the classes sent so far would tell which is due, and labels would be
+counted as learnt that were counted off.
+
+Promises: a training of a block is that of the curve on so many rows, but for which rows these are, and that it is asked
+what comes behind them; nothing that other runs seal is changed. A model whose loss was no number sends its block
+uniformly. Costs a training a block, in sum about one on all rows, for each seed and start. Refuses kinds without
+classes.
 """
 
 import math
@@ -24,8 +29,10 @@ import torch
 from torch import Tensor
 
 from tundish.cluster import store
+from tundish.cluster.shards import digest_of
 from tundish.operators.model import certainty
 from tundish.operators.model.shape import Shape
+from tundish.operators.text.digest import payload_digest
 from tundish.stages.finetune_compute import clocked
 from tundish.stages.finetune_kinds import true_tags
 from tundish.stages.finetune_means import gained, over
@@ -36,6 +43,7 @@ from tundish.stages.finetune_task import Run, TuneTask
 from tundish.stages.hub import weights_of
 from tundish.stages.ranks import joined
 
+ORDER = "of a hash of the text"  # of the rows as they are sent: it decides a block
 SHARES = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 KINDS = ("classify", "multilabel", "tag")
 LEAST = 4  # rows of the first block, and no fewer than there are classes
@@ -58,6 +66,15 @@ def labels_of(rows: Rows) -> Labels:
     if rows.kind == "tag":
         return Labels(np.diff(flattened(rows.table["firsts"])[1]), rows.classes)
     raise ValueError(f"{rows.kind} has no classes to send; a code length is told of {', '.join(KINDS)}")
+
+
+def sent(rows: Rows) -> Rows:
+    """The rows in the order in which they are sent: by a hash of their texts, which is none by which parts were split;
+    those of one text by their places, and the windows of a row as they lie."""
+    texts, files, numbers = (rows.table[name].to_pylist() for name in ("id", "file", "row"))
+    marks = [payload_digest(b"code\0" + text.encode()) for text in texts]
+    order = sorted(range(len(rows)), key=list(zip(marks, files, numbers, strict=True)).__getitem__)
+    return replace(rows, table=rows.table.take(order).combine_chunks())
 
 
 def sizes_of(rows: Rows) -> list[int]:
@@ -96,6 +113,7 @@ def code_length(task: TuneTask, rank: int, world: int, tell: Tell) -> None:
     with joined(rank, world) as ranks:
         shape, weights = weights_of(task.model)
         parts = read(task, shape.length)
+        parts["train"] = sent(parts["train"])
         runs = runs_of(task, sizes_of(parts["train"]))
         for first in range(0, len(runs), world):
             if first + rank < len(runs):
@@ -118,7 +136,8 @@ def alone(task: TuneTask) -> TuneTask:
 
 
 def _place(task: TuneTask, run: Run) -> str:
-    return store.join(task.out, "code", f"{task.of(run).key}-{run.name}.json")
+    key = digest_of({"run": task.of(run).key, "order": ORDER})[:12]
+    return store.join(task.out, "code", f"{key}-{run.name}.json")
 
 
 def sealed(task: TuneTask, run: Run) -> Told | None:

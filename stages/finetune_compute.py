@@ -12,8 +12,9 @@ Beside the result and no part of it: clocks differ, and a result is a function o
 Promises: operations are those of `operators/model/flops.tuning` over the rows that were learnt from, other tasks on the
 trunk included; asking a model afterwards is not counted. With `unfreeze` they are as if all layers learnt, with
 `balance` of rows of mean length; a trial of a search without other tasks on its trunk, and one that was stopped up to
-the epoch it was last scored after. A run that was sealed before its clock was kept has no seconds, and is told as such.
-Costs a pass over the lengths, and one over the log of a pretraining where the model's folder has one.
+the epoch it was last scored after; a block of a code as if it were learnt from the first rows of train as they lie. A
+run that was sealed before its clock was kept has no seconds, and is told as such. Costs a pass over the lengths, and
+one over the log of a pretraining where the model's folder has one.
 """
 
 import io

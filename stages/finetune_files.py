@@ -129,7 +129,7 @@ def split(found: Mapping[str, Examples], *, apart: bool) -> tuple[dict[str, Exam
     if apart:
         train, gone = examples_checks.without(train, *others.values())
     if DEV not in others:
-        train, others[DEV] = examples_splits.split(train, DEVELOPED, seed=1, stratified=stratified, by=by)
+        train, others[DEV] = examples_splits.split(train, DEVELOPED, seed=1, stratified=stratified, by=by, part=DEV)
     train = train.take(examples_splits.order(train))
     return {TRAIN: train, DEV: others.pop(DEV), **others}, gone
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from tundish.operators.model import calibration, measures
+from tundish.operators.model import calibration
 from tundish.stages.finetune_beside import SHOWN, cut
-from tundish.stages.finetune_kinds import sentences, true_tags
+from tundish.stages.finetune_kinds import pair_places, sentences, true_tags
 from tundish.stages.finetune_rows import Rows
 from tundish.stages.finetune_slices import answered, grouped
 from tundish.stages.finetune_task import TuneTask
@@ -154,7 +154,7 @@ def around(question: Mapping[str, Any]) -> str:
 
 def _paired(rows: Rows, said: Sequence[np.ndarray], beside: Beside) -> list[dict[str, Any]]:
     each = (np.asarray(one, np.float64) for one in said)
-    rank = np.mean([measures.found(one[:, 0], one[:, 1])[0] + 1 for one in each], 0)
+    rank = np.mean([pair_places(one, rows.partners) for one in each], 0)
     order = np.argsort(-rank, kind="stable")[:MOST].tolist()
     return [place(rows, at, beside) | {"rank": _share(rank[at])} for at in order if rank[at] > 1]
 

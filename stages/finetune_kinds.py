@@ -55,12 +55,13 @@ def readied(task: TuneTask, rows: Rows, shape: Shape) -> Rows:
 
 def loss_of(task: TuneTask, found: Tensor, batch: Batch, weights: Tensor | None) -> Summed:
     """`weights` (C,) of classes. Of an embedding `found` are the states of the asking texts, the wanted ones and the
-    unwanted ones, one behind the other."""
+    unwanted ones, one behind the other; a text that several rows want counts against none of them."""
     target = batch.target
     if task.kind == "embed":
         count = len(batch.packed.bounds) - 1
         unwanted = found[2 * count :] if len(found) > 2 * count else None
-        return contrast_loss(found[:count], found[count : 2 * count], unwanted, temperature=task.temperature)
+        wanted, heat = found[count : 2 * count], task.temperature
+        return contrast_loss(found[:count], wanted, unwanted, temperature=heat, same=target)
     assert target is not None
     if task.kind in ("classify", "tag", "write"):
         return class_loss(found, target, weights=weights, smoothing=task.aids.smoothing)
@@ -125,7 +126,7 @@ def scored(task: TuneTask, rows: Rows, said: Mapping[str, np.ndarray], truth: An
         return of_tags(task, rows, logits.argmax(1))
     if task.kind == "answer":
         return of_answers(rows, logits, truth)
-    return of_pairs(logits)
+    return of_pairs(logits, rows.partners)
 
 
 def of_classes(truth: Any, guesses: np.ndarray, classes: int) -> Scores:
@@ -226,17 +227,29 @@ def of_answers(rows: Rows, logits: np.ndarray, truth: Mapping[str, Any]) -> Scor
     return {"f1": float(np.mean(each.f1)), "exact": float(np.mean(each.exact))}
 
 
-def of_pairs(vectors: np.ndarray) -> Scores:
+def of_pairs(vectors: np.ndarray, partners: np.ndarray | None = None) -> Scores:
     """(n, 2, D): of each text how it ranks what belongs to it among all."""
-    first, rank = ranked(vectors)
+    first, rank = ranked(vectors, partners)
     return {"found_first": float(first.mean()), "reciprocal_rank": float((1 / rank).mean())}
 
 
-def ranked(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ranked(vectors: np.ndarray, partners: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Of (n, 2, D) the chance of each text to find first what belongs to it, where ties are broken by lot, and the mean
-    rank it has then: (n,) and (n,). A number that is none lies behind all others."""
-    ahead, ties = measures.found(vectors[:, 0], vectors[:, 1])
+    rank it has then: (n,) and (n,). `partners` (n,) as `Rows.partners` has them: equal texts stand in the ranking once,
+    as the vector of the first; all are others unless told. A number that is none lies behind all others."""
+    ahead, ties = _behind(vectors, partners)
     return np.where(ahead == 0, 1 / (1 + ties), 0.0), 1 + ahead + ties / 2
+
+
+def pair_places(vectors: np.ndarray, partners: np.ndarray | None = None) -> np.ndarray:
+    """(n,) the place of what belongs to each text, 1 where nothing is ahead of it; as `ranked` counts."""
+    return 1 + _behind(vectors, partners)[0]
+
+
+def _behind(vectors: np.ndarray, partners: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """How many other texts are ahead of the wanted one, and how many stand with it, (n,) and (n,)."""
+    distinct, own = np.unique(np.arange(len(vectors)) if partners is None else partners, return_inverse=True)
+    return measures.found(vectors[:, 0], vectors[distinct, 1], own=own)
 
 
 def majority(task: TuneTask, train: Rows, test: Rows, truth: Any = None) -> Scores | None:

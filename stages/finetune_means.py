@@ -2,6 +2,7 @@
 
     over("accuracy", [0.8, 0.9])      mean, every seed's, and an interval that stays where accuracy does
     gained("accuracy", [0.1, 0.2])    of differences of such scores
+    shortfall(told)                   "mean of 4 of 5", where runs are left out of a mean
     verdict_of(result, "test")        whether pretrained weights are ahead of fresh ones, behind, or neither is shown
 
 Promises: intervals of the 95 % level (`certainty.over_seeds`), within the range of the measure; of one run there is
@@ -62,6 +63,16 @@ def _over(values: Sequence[float], bounds: Bounds) -> Told:
     if len(values) > 1 and all(map(math.isfinite, values)):
         told["interval"] = list(certainty.over_seeds(values, bounds=bounds)[1:])
     return told
+
+
+def shortfall(told: Mapping[str, Any]) -> str:
+    """Of how many runs a mean is where some have no score; nothing where it is of all, or where that is not known.
+
+    >>> shortfall({"seeds": [0.5, 0.7], "of": 3}), shortfall({"seeds": [0.5, 0.7], "of": 2}), shortfall({"seeds": []})
+    ('mean of 2 of 3', '', '')
+    """
+    count, of = len(told.get("seeds") or []), told.get("of", 0)
+    return f"mean of {count} of {of}" if count < of else ""
 
 
 def verdict(ends: Ends, runs: int) -> str:

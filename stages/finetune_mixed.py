@@ -33,7 +33,7 @@ from tundish.stages.finetune_kinds import asked, readied, scored
 from tundish.stages.finetune_means import gained, over
 from tundish.stages.finetune_one import DTYPES, Besides, Weights, begun_of, order_of, step_of, trained
 from tundish.stages.finetune_rows import Rows, rows_of
-from tundish.stages.finetune_task import Aids, Run, TuneTask
+from tundish.stages.finetune_task import VERSIONS, Aids, Run, TuneTask
 
 FIRST = "first"
 BESIDE = 79  # a stream of seeds
@@ -83,7 +83,7 @@ class MixedTask(TuneTask):
     @property
     def key(self) -> str:
         """That of the training alone, with the others' examples and the mixture; no place where anything lies."""
-        own = [[each.name, each.kind, each.digest, each.scheme] for each in self.others]
+        own = [[each.name, each.kind, each.digest, each.scheme, *_version(each.kind)] for each in self.others]
         return digest_of([alone(self).key, own, asdict(self.mixing)])[:12] if own else alone(self).key
 
     def joined(
@@ -101,6 +101,10 @@ class MixedTask(TuneTask):
         models = tuple(_upon(each, model, shape) for each in members)
         size = run.size or len(parts[TRAIN])
         return given, replace(besides, start=model, company=Mixed(self, size, tuple(members), models))
+
+
+def _version(kind: str) -> list[int]:
+    return [VERSIONS[kind]] if kind in VERSIONS else []
 
 
 class Member(NamedTuple):

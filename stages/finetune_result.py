@@ -1,13 +1,15 @@
 """What the runs of a fine-tuning come to: scores with their doubt, beside what they have to beat.
 
-    parts        part -> measure -> mean, interval over seeds (stages/finetune_means), every seed's
+    parts        part -> measure -> mean, interval over seeds (stages/finetune_means), every seed's; `of`: of how many
+                 runs the mean leaves out those whose loss was no number
     majority     what the most frequent answer scores
     fresh        the same training from fresh weights, and its difference
     aids         those that were on; baseline: which of them fresh weights went without, and at what rate they learnt
     failed       share of runs at or below the majority, or whose loss was no number (Mosbach et al. 2021)
     calibration  of classes: log loss, Brier, expected calibration error before and after temperature scaling, whose
                  temperature is fitted on dev, never on what it is judged on; reliability before and after; `unfitted`:
-                 how many runs have none, where there are any: their temperature is 1
+                 how many runs have none, where there are any: their temperature is 1; `unjudged`: in place of what is
+                 after, why there is nothing: more than half of the tested texts are in dev
     classes      precision, recall, F1 of each, and who is taken for whom; of the first tested part, all seeds together
     slices       of each tested part, where the score falls short (stages/finetune_slices)
     hardest, suspects      of the first tested part, with texts (stages/finetune_hardest)
@@ -32,6 +34,7 @@ from tundish.stages.finetune_rows import Rows
 from tundish.stages.finetune_slices import sliced
 from tundish.stages.finetune_task import MEASURES, Aids, Run, TuneTask
 
+MOST_SEEN = 0.5  # share of tested texts that dev may hold, where a temperature is judged that was fitted on it
 Said = dict[str, dict[str, np.ndarray]]
 Found = Callable[[Run], tuple[dict[str, Any], Said]]
 
@@ -106,12 +109,17 @@ def _part(task: TuneTask, name: str, parts: Mapping[str, Rows], runs: Mapping[Ru
         if not mine:
             continue
         good = [each["scores"][name] for each in mine if not each["failed"]]
-        told[kind] = {key: over(key, [each[key] for each in good]) for key in (good[0] if good else {})}
+        told[kind] = {key: _of(len(mine), key, [each[key] for each in good]) for key in (good[0] if good else {})}
         if common is not None:
             scores = [np.nan if each["failed"] else each["scores"][name][measure] for each in mine]
             lost = certainty.failed(scores, common[measure])
             told[kind]["failed"] = {"runs": int(lost.sum()), "of": len(lost), "share": float(lost.mean())}
     return told
+
+
+def _of(runs: int, measure: str, scores: Sequence[float]) -> dict[str, Any]:
+    """A mean over the scores there are, and of how many runs they are those."""
+    return over(measure, scores) | {"of": runs}
 
 
 def _truth(rows: Rows) -> np.ndarray:
@@ -132,9 +140,20 @@ def _calibrated(name: str, parts: Mapping[str, Rows], runs: Mapping[Run, Any], o
             after.append(spread(said[name]["logits"], heat))
     told: dict[str, Any] = {"before": _quality(truth, before)}
     if after:
-        told |= {"temperatures": temperatures, "after": _quality(truth, after), "fitted_on": "dev"}
+        told |= {"temperatures": temperatures, "fitted_on": "dev"}
+        why = _seen(name, parts)
+        told |= {"unjudged": why} if why else {"after": _quality(truth, after)}
         told |= {"unfitted": temperatures.count(1.0)} if 1.0 in temperatures else {}
     return told
+
+
+def _seen(name: str, parts: Mapping[str, Rows]) -> str:
+    """Why a temperature fitted on dev cannot be judged on a part; nothing where it can."""
+    texts, known = parts[name].table["id"].to_pylist(), set(parts["dev"].table["id"].to_pylist())
+    seen = sum(text in known for text in texts)
+    if seen <= MOST_SEEN * len(texts):
+        return ""
+    return f"{seen} of {len(texts)} texts of {name} are in dev, on which the temperature was fitted"
 
 
 def _quality(truth: np.ndarray, each: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -180,9 +199,10 @@ def _curve(task: TuneTask, parts: Mapping[str, Rows], runs: Mapping[Run, Any], n
         for size in (*sorted(task.sizes), len(parts["train"])):
             mine = [runs[run][0] for run in task.runs if run.pretrained == pretrained]
             asked = 0 if size == len(parts["train"]) else size
-            scores = [e["scores"][name][measure] for e in mine if e["run"]["size"] == asked and not e["failed"]]
+            mine = [each for each in mine if each["run"]["size"] == asked]
+            scores = [each["scores"][name][measure] for each in mine if not each["failed"]]
             if scores:
-                points.append({"size": size, **over(measure, scores)})
+                points.append({"size": size, **_of(len(mine), measure, scores)})
         if points:
             told[kind] = points
     return told

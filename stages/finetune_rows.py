@@ -27,10 +27,11 @@ from tundish.stages.examples_tokens import load
 
 
 class Batch(NamedTuple):
-    """`types` (T,). `target`: labels (N,), truth (N, C), values (N,), tags (T,), an answer's ends (N, 2), or what is to
-    be written, one text behind the other; None where nothing is known. `context` (T,) bool: where an answer may lie, or
-    where a decoder is asked for what follows. `wanted`, `unwanted`: of an embedding the texts that belong and do not
-    belong, of a pair what its decoder reads (as batches of their own)."""
+    """`types` (T,). `target`: labels (N,), truth (N, C), values (N,), tags (T,), an answer's ends (N, 2), what is to be
+    written, one text behind the other, or of an embedding a number (N,) that equal wanted texts share; None where
+    nothing is known. `context` (T,) bool: where an answer may lie, or where a decoder is asked for what follows.
+    `wanted`, `unwanted`: of an embedding the texts that belong and do not belong, of a pair what its decoder reads (as
+    batches of their own)."""
 
     tokens: Tensor
     packed: Packed
@@ -85,6 +86,16 @@ class Rows:
         if self.kind == "answer":
             return np.stack([self.table[name].combine_chunks().to_numpy() for name in ("start", "end")], 1)
         return None
+
+    @cached_property
+    def partners(self) -> np.ndarray:
+        """(n,) of pairs the first row whose second text has the same tokens: what finds the one has found the other."""
+        assert self.second is not None, "what belongs together are two texts"
+        flat, offsets = self.tokens
+        begins = np.where(self.second < 0, offsets[1:], offsets[:-1] + self.second)
+        first: dict[bytes, int] = {}
+        where = enumerate(zip(begins.tolist(), offsets[1:].tolist(), strict=True))
+        return np.array([first.setdefault(flat[a:b].tobytes(), row) for row, (a, b) in where], np.int64)
 
     def batch(self, rows: Sequence[int] | np.ndarray, device: torch.device | str = "cpu") -> Batch:
         """The documents of these rows, in their order."""
@@ -163,7 +174,8 @@ class Rows:
         not_so = [np.concatenate([cls, other[starts[row] : starts[row + 1]], sep]) for row in rows if known[row]]
         made = _flat(one, None, device)
         against = _flat(not_so, None, device) if not_so else None
-        return made._replace(wanted=_flat(two, None, device), unwanted=against)
+        same = there(self.partners[np.asarray(rows, np.int64)], device)
+        return made._replace(target=same, wanted=_flat(two, None, device), unwanted=against)
 
 
 class _Part(NamedTuple):

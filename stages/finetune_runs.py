@@ -3,7 +3,8 @@
     out/runs/KEY-NAME.json, .npz     of every run: its losses and scores; what it said of every part
     out/result.json                  scores with intervals over seeds, beside the majority, fresh weights and failures
     out/compute.json                 what they took (stages/finetune_compute)
-    out/model.safetensors, config.json      of the first seed: no run is chosen by its score; none where that run failed
+    out/model.safetensors, config.json      of the first seed whose run did not fail, named there in `run` and in the
+                                            result in `kept`: no run is chosen by its score; none where all failed
 
 Promises: the same result for any number of ranks of one machine kind; a run that is sealed is not made again while what
 decides it is the same; every seed's score is told. Costs one training a run. Refuses parts of other vocabularies or
@@ -14,14 +15,18 @@ import io
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import save as bytes_of
+from torch import Tensor
 
 from tundish.cluster import store
 from tundish.cluster.metered import Peak, cpu_seconds
 from tundish.operators.model.heads import Tuned
+from tundish.operators.model.shape import Shape
 from tundish.stages.finetune_compute import clocked, spent
 from tundish.stages.finetune_kinds import scored
 from tundish.stages.finetune_one import Outcome, told_of, trained
@@ -42,30 +47,52 @@ def tune(task: TuneTask, rank: int, world: int, tell: Tell) -> None:
         parts = read(task, shape.length)
         for first in range(0, len(task.runs), world):
             line: dict[str, Any] = {"step": min(first + world, len(task.runs)), "steps": len(task.runs)}
-            if first + rank < len(task.runs):
-                run = task.runs[first + rank]
-                keep = first + rank == 0
-                before = sealed(task, run)
-                if before is None or (keep and not before["failed"] and not kept(task)):
-                    began, cpu = time.perf_counter(), cpu_seconds()
-                    with Peak() as peak:
-                        model, outcome = trained(task, run, shape, weights, parts, ranks.device, lambda *_: None)
-                    spent_cpu = cpu_seconds() - cpu
-                    clocked(
-                        task, run, time.perf_counter() - began, ranks.device, cpu=spent_cpu, peak=peak.bytes
-                    )  # fmt: skip
-                    if keep:
-                        _clear(task)
-                    if keep and not outcome.failed:
-                        _keep(task, model, parts["train"])
-                    seal(task, run, outcome, parts)
+            make = partial(_made, task, shape=shape, weights=weights, parts=parts, device=ranks.device)
+            run, model = (task.runs[first + rank] if first + rank < len(task.runs) else None), None
+            if run is not None:
+                model = make(run) if sealed(task, run) is None else None
                 line["loss"] = (sealed(task, run) or {"losses": [0.0]})["losses"][-1]
             tell(line | held_by(ranks.device))
+            ranks.wait()  # whether a seed before it failed is sealed by now, whoever made it
+            if run is not None and run == chosen(task) and not kept(task, run):
+                _keep(task, run, model or make(run), parts["train"])
         ranks.wait()
         if rank == 0:
-            store.write_json(store.join(task.out, "result.json"), result_of(task, parts, lambda run: found(task, run)))
+            stays = chosen(task)
+            if stays is None:
+                _clear(task)
+            told = result_of(task, parts, lambda run: found(task, run)) | {"kept": stays and stays.name}
+            store.write_json(store.join(task.out, "result.json"), told)
             spent(task, shape, parts["train"], lambda run: sealed(task, run), ranks.world)
         ranks.wait()
+
+
+def _made(
+    task: TuneTask,
+    run: Run,
+    *,
+    shape: Shape,
+    weights: Mapping[str, Tensor],
+    parts: Mapping[str, Rows],
+    device: torch.device,
+) -> Tuned:
+    """The model of a run, whose clock is kept and which is sealed."""
+    began, cpu = time.perf_counter(), cpu_seconds()
+    with Peak() as peak:
+        model, outcome = trained(task, run, shape, weights, parts, device, lambda *_: None)
+    clocked(task, run, time.perf_counter() - began, device, cpu=cpu_seconds() - cpu, peak=peak.bytes)
+    seal(task, run, outcome, parts)
+    return model
+
+
+def chosen(task: TuneTask) -> Run | None:
+    """The run whose weights stay: from pretrained weights on all examples, the first by the order of the seeds that did
+    not fail. None where all failed, or where it is not known yet."""
+    for run in (run for run in task.runs if run.pretrained and not run.size):
+        told = sealed(task, run)
+        if told is None or not told["failed"]:
+            return run if told else None
+    return None
 
 
 def read(task: TuneTask, length: int) -> dict[str, Rows]:
@@ -103,14 +130,15 @@ def found(task: TuneTask, run: Run) -> tuple[dict[str, Any], dict[str, dict[str,
     return told, said
 
 
-def kept(task: TuneTask) -> bool:
-    """Whether the weights that lie there are of this task, and not of another that was run in between."""
+def kept(task: TuneTask, run: Run) -> bool:
+    """Whether the weights that lie there are of this run, and not of another task that was run in between."""
     told = store.read_json(store.join(task.out, "config.json")) or {}
-    return told.get("key") == task.key and bool(store.exists(store.join(task.out, "model.safetensors")))
+    mine = (told.get("key"), told.get("run")) == (task.key, run.name)
+    return mine and bool(store.exists(store.join(task.out, "model.safetensors")))
 
 
 def _clear(task: TuneTask) -> None:
-    """Weights of an earlier task go, also where this one's run fails and leaves none."""
+    """Weights of an earlier task go, also where the runs of this one fail and leave none."""
     for name in ("config.json", "model.safetensors"):
         store.remove(store.join(task.out, name))
 
@@ -129,10 +157,12 @@ def seal(task: TuneTask, run: Run, outcome: Outcome, parts: Mapping[str, Rows]) 
     store.write_json(_place(task, run, "json"), {"run": run._asdict(), **told_of(outcome), "scores": scores})
 
 
-def _keep(task: TuneTask, model: Tuned, train: Rows) -> None:
+def _keep(task: TuneTask, run: Run, model: Tuned, train: Rows) -> None:
+    _clear(task)
     told = {
         "kind": "tuned",
         "key": task.key,
+        "run": run.name,
         "task": task.kind,
         "head": model.head,
         "pooling": model.pooling,

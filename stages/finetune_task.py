@@ -12,6 +12,7 @@ from tundish.cluster.shards import digest_of
 from tundish.operators.model.decoding import Decoding
 
 VERSION = 2  # raised by hand when code changes what a run comes to
+VERSIONS = {"embed": 2}  # the same of one kind alone, of those that have changed apart from the others
 UNSAID = ("out", "seeds", "scratch", "sizes", "truth", "at_once", "length")  # fields of a task that decide no run
 HEADS = {  # kind of task -> head
     "classify": "sequence",
@@ -32,7 +33,13 @@ MEASURES = {  # by which runs are compared, and the higher of which is better
     "embed": "found_first",
     "write": "rouge_l",
 }
-UNWRITTEN = ("balance", "sift", "unfreeze")  # aids that mean nothing where a text is written
+AIDED = {  # aid -> the kinds that can take it; the others are of every kind
+    "balance": ("classify",),
+    "smoothing": ("classify", "tag", "write"),
+    "rdrop": ("classify", "multilabel", "regress", "tag", "write"),
+    "sift": ("classify", "multilabel", "regress", "tag"),
+    "unfreeze": ("classify", "multilabel", "regress", "tag", "answer"),  # vectors have no head to begin with
+}
 HOLDING = ("layerwise", "mixout", "lora", "unfreeze")  # aids that keep weights near what pretraining made of them
 LORA = 10  # times the rate of all weights
 
@@ -145,8 +152,10 @@ class TuneTask:
         for name, least in (("epochs", 1), ("batch", 1), ("at_once", 0), ("lr", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is at least {least}")
-        if self.kind in ("regress", "embed", "answer") and self.aids.balance:
-            raise ValueError(f"{self.kind} has no classes to balance; leave balance out")
+        off = Aids()
+        for name, kinds in AIDED.items():
+            if self.kind not in kinds and getattr(self.aids, name) != getattr(off, name):
+                raise ValueError(f"the aid {name} is of {', '.join(kinds)}, and not of {self.kind}; leave it out")
         self._check_writing()
 
     def _check_writing(self) -> None:
@@ -154,8 +163,6 @@ class TuneTask:
             if self.writing != Decoding():
                 raise ValueError(f"a task of {self.kind} writes no texts; leave out how they are chosen")
             return
-        if odd := [name for name in UNWRITTEN if getattr(self.aids, name)]:
-            raise ValueError(f"{odd[0]} has no meaning where texts are written; leave it out")
         if self.pooling:
             raise ValueError(f"a model that writes pools no states, and not by {self.pooling!r}; leave pooling out")
         if self.writing.sequences > 1:
@@ -186,6 +193,8 @@ class TuneTask:
             said.pop(name)
         if self.kind != "write":
             said.pop("writing")
+        if self.kind in VERSIONS:
+            said["kind_version"] = VERSIONS[self.kind]
         return digest_of(said)[:12]
 
 

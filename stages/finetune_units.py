@@ -90,7 +90,7 @@ def units_of(task: TuneTask, rows: Rows, said: Mapping[str, np.ndarray], truth: 
         return np.stack(spans.by_sentence(*each), 1).astype(np.float64)
     if task.kind == "answer":
         return _contexts(rows, logits, truth)
-    return ranked(logits)[0][:, None]
+    return ranked(logits, rows.partners)[0][:, None]
 
 
 def _contexts(rows: Rows, logits: np.ndarray, truth: Mapping[str, Any]) -> np.ndarray:

@@ -3,7 +3,7 @@
     classify     label, probability, probabilities     calibrated where a temperature was fitted
     multilabel   labels, probabilities
     regress      value
-    tag          words, tags
+    tag          words, tags, and of running text entities     start and end in characters, label, text
     answer       answer, start (in characters, -1 without one), margin
     embed        vector, and second_vector where a row has a second text
     write        text, written
@@ -12,18 +12,21 @@ Each line begins with file, row and id: the digest of the text, of a question th
 `margin` is the score of no answer less that of the answer, in logits, as SQuAD 2.0's script has it (`null_odds`; Devlin
 et al. 2019, 4.3): at most 0 where the answer is likelier, and so a question that may have none is answered where margin
 is at most 0, which is how scores were told; null where no answer was possible. Columns are found as
-`stages/predict_columns` says.
+`stages/predict_columns` says. Running text is split into words as `operators/text/words` does; entities are those that
+scores count, read without a scheme, and of tags without prefixes every word that is tagged.
 
 Promises: rows in the order of the files; what is predicted of a row does not
-depend on the others, but for rounding. Costs `size` rows in memory at a time. Refuses folders that hold
-no fine-tuned model, and what `predict_columns` and `examples` refuse.
+depend on the others, but for rounding. A row that cannot be read is refused, or told in its place: file, row, error.
+Texts that are cut are counted. Costs `size` rows in memory at a time. Refuses folders that hold no fine-tuned model,
+and what `predict_columns` and `examples` refuse.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from safetensors.torch import load
 
@@ -33,8 +36,9 @@ from tundish.operators.model.decoding import Decoding
 from tundish.operators.model.family import Model
 from tundish.operators.model.shape import Shape
 from tundish.operators.model.writer import Writer
-from tundish.operators.text import tokenizer
-from tundish.stages.examples import Examples, batches
+from tundish.operators.text import spans, tokenizer
+from tundish.operators.text.words import pattern_for
+from tundish.stages.examples import SCHEMAS, Examples, batches
 from tundish.stages.examples_cells import Layout
 from tundish.stages.finetune_files import tokens_of
 from tundish.stages.finetune_kinds import answers_of, asked, place_of, sentences
@@ -60,6 +64,31 @@ class Predictor:
     heat: float
     device: torch.device
     learnt: Learnt = field(default_factory=Learnt)
+
+
+@dataclass
+class Met:
+    """What was met on the way: `rows` in all, `longer` of which were cut at `length` pieces, and `faulty` of which
+    could not be read, as `first` says of the first."""
+
+    rows: int = 0
+    longer: int = 0
+    length: int = 0
+    faulty: int = 0
+    first: str = ""
+
+    @property
+    def told(self) -> list[str]:
+        """A sentence for each thing that is odd."""
+        said = [f"{self.longer:,} of {self.rows:,} texts are cut at {self.length} pieces"] if self.longer else []
+        return said + ([f"{self.faulty:,} of {self.rows:,} rows are faulty (first: {self.first})"] * bool(self.faulty))
+
+
+class Running(NamedTuple):
+    """Texts that are tagged, and where in each its words begin and end, in characters."""
+
+    texts: list[str]
+    places: list[list[tuple[int, int]]]
 
 
 def predictor(folder: str, *, device: str = "", batch: int = 32, calibrated: bool = True) -> Predictor:
@@ -99,17 +128,67 @@ def writing(it: Predictor, said: Mapping[str, Any]) -> Predictor:
 
 
 def predictions(
-    it: Predictor, files: str | Sequence[str], columns: Mapping[str, Any] | None = None, **options: Any
+    it: Predictor,
+    files: str | Sequence[str],
+    columns: Mapping[str, Any] | None = None,
+    *,
+    faulty: Literal["refuse", "tell"] = "refuse",
+    met: Met | None = None,
+    **options: Any,
 ) -> Iterator[dict[str, Any]]:
-    """A dict a row, in order. `options`: as `examples.batches` takes them."""
-    for some in _read(it, files, columns or {}, **options):
-        table = tokens_of(some, it.pieces, it.task.length or it.model.encoder.shape.length).table
-        rows = Rows(it.task.kind, it.names, table, it.task.specials)
-        said = asked(it.task, it.model, rows, it.device, torch.float32)
-        if it.task.kind == "write":
-            yield from _written(it, some, said)
-        else:
-            yield from _told(it, some, rows, said["logits"])
+    """A dict a row, in order. `faulty`: "tell" gives a row that cannot be read a dict with `error`. `met`: counts what
+    was cut and what was faulty. `options`: as `examples.batches` takes them."""
+    met = met or Met()
+    for some, running in _read(it, files, columns or {}, faulty=faulty, **options):
+        met.rows += len(some) + len(some.faults)
+        yield from _merged(_asked(it, some, running, met) if len(some) else iter(()), some, met)
+
+
+def _asked(it: Predictor, some: Examples, running: Running | None, met: Met) -> Iterator[dict[str, Any]]:
+    table, about = tokens_of(some, it.pieces, it.task.length or it.model.encoder.shape.length)
+    if it.task.kind not in ("tag", "answer"):  # which are read in windows
+        met.longer, met.length = met.longer + about["longer"], about["length"]
+    rows = Rows(it.task.kind, it.names, table, it.task.specials)
+    said = asked(it.task, it.model, rows, it.device, torch.float32)
+    if it.task.kind == "write":
+        return _written(it, some, said)
+    found = _told(it, some, rows, said["logits"])
+    return found if running is None else _spotted(it, running, found)
+
+
+def _merged(lines: Iterator[dict[str, Any]], some: Examples, met: Met) -> Iterator[dict[str, Any]]:
+    """The lines of good rows with those of faulty ones in their places."""
+    before = 0
+    for number, one in enumerate(some.faults):
+        for _ in range(before, one.at - number):
+            yield next(lines)
+        before = one.at - number
+        met.faulty, met.first = met.faulty + 1, met.first or str(one.fault)
+        yield {"file": one.file, "row": one.row, "error": str(one.fault)}
+    yield from lines
+
+
+def _spotted(it: Predictor, running: Running, lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Lines of tags with the entities that lie in the texts."""
+    for text, places, line in zip(running.texts, running.places, lines, strict=True):
+        found = []
+        for first, last, label in entities_of(line["tags"], it.task.scheme):
+            start, end = places[first][0], places[last - 1][1]
+            found.append({"start": start, "end": end, "label": label, "text": text[start:end]})
+        yield line | {"entities": found}
+
+
+def entities_of(tags: Sequence[str], scheme: str) -> list[tuple[int, int, str]]:
+    """(first word, the word behind the last, label) of each entity, in order.
+
+    >>> entities_of(["O", "B-PER", "I-PER", "I-LOC"], "IOB2"), entities_of(["NN", "O"], "plain")
+    ([(1, 3, 'PER'), (3, 4, 'LOC')], [(0, 1, 'NN')])
+    """
+    if scheme == "plain":
+        return [(at, at + 1, tag) for at, tag in enumerate(tags) if tag != "O"]
+    found = spans.spans_of([tags])
+    ends = zip(found.start.tolist(), found.end.tolist(), found.kind.tolist(), strict=True)
+    return [(first, last, found.kinds[kind]) for first, last, kind in ends]
 
 
 def _read(
@@ -119,9 +198,24 @@ def _read(
     *,
     layout: Layout | None = None,
     **options: Any,
-) -> Iterator[Examples]:
+) -> Iterator[tuple[Examples, Running | None]]:
+    """Batches, and of texts that are to be tagged where their words lie."""
     for uri, own in sources(it.task.kind, it.learnt, it.task.out, files, columns, layout or Layout()):
-        yield from batches(it.task.kind, uri, own, layout=layout, **options)
+        running = it.task.kind == "tag" and "text" in own
+        for some in batches("write" if running else it.task.kind, uri, own, layout=layout, **options):
+            yield split_into_words(some) if running else (some, None)
+
+
+def split_into_words(some: Examples) -> tuple[Examples, Running]:
+    """Texts as examples to tag; what has no word at all is one."""
+    texts = some.table["source"].to_pylist()
+    places = [[one.span() for one in pattern_for(text).token.finditer(text)] or [(0, len(text))] for text in texts]
+    words = [[text[a:b] for a, b in each] for text, each in zip(texts, places, strict=True)]
+    schema = SCHEMAS["tag"]
+    columns = {name: some.table[name].combine_chunks() for name in ("id", "file", "row")}
+    columns |= {"words": pa.array(words, schema.field("words").type)}
+    columns |= {"tags": pa.nulls(len(texts), schema.field("tags").type)}
+    return replace(some, kind="tag", table=pa.table(columns, schema=schema)), Running(texts, places)
 
 
 def _written(it: Predictor, some: Examples, said: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
@@ -166,8 +260,8 @@ def _each(it: Predictor, some: Examples, rows: Rows, logits: np.ndarray) -> Iter
     else:
         single = some.table["second"].is_null().to_pylist()
         for vectors, alone in zip(logits, single, strict=True):
-            told = {"vector": np.round(vectors[0], ROUND).tolist()}
-            yield told if alone else told | {"second_vector": np.round(vectors[1], ROUND).tolist()}
+            first, second = np.round(vectors.astype(np.float64), ROUND).tolist()  # of float32 they would end in dust
+            yield {"vector": first} if alone else {"vector": first, "second_vector": second}
 
 
 def _named(it: Predictor, shares: np.ndarray) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Which columns of a file a fine-tuned model is asked by, and whether it is asked about pairs.
 
     classify, multilabel, regress   text, and of a model of pairs second
-    tag  words     answer  context, question, key     write  text or source     embed  text, second if it is there
+    tag  words or text     answer  context, question, key     write  text or source     embed  text, second if there
 
 A role that is named is read where it is named. The others are read where they lay when the model learnt, if a file has
 all of these columns, and else under their own names.
@@ -73,7 +73,8 @@ def _columns(
     kind: str, learnt: Learnt, uri: str, needed: Sequence[str], given: Columns, layout: Layout
 ) -> dict[str, Any] | None:
     """Columns of one file, as far as they are there; None where it holds no row."""
-    form = form_in(uri, kind, layout)
+    running = kind == "tag" and "words" not in given  # a text will do, which is split into words
+    form = form_in(uri, "embed" if running and "text" in given else kind, layout)
     free = [role for role in FREE.get(kind, ()) if not given or role in given or kind == "answer"]
     roles = (*(needed or EITHER), *free)
     if form == "conll":
@@ -84,11 +85,13 @@ def _columns(
         ways = [
             {role: given.get(role, names.get(role, own[role])) for role in roles} for names in (learnt.columns, own)
         ]
+        if running:
+            ways = [*([] if "text" in given else ways), {"text": given.get("text", "text")}]
     for way in ways:
         seen = _seen(uri, form, way, layout)
         if seen is None:
             return None
-        if seen.issuperset(needed) and seen:
+        if seen.issuperset(("text",) if running and "text" in way else needed) and seen:
             kept = [role for role in way if role in seen][: None if needed else 1]
             usual = DEFAULTS[kind]  # said, they would have to be in every row
             return {role: way[role] for role in kept if usual.get(role) != way[role]} | dict(given)

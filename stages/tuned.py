@@ -60,11 +60,11 @@ def _ours(folder: str, config: dict[str, Any]) -> tuple[Tuned, dict[str, Any]]:
 
 
 def temperature_of(folder: str) -> float:
-    """That of the run whose weights stayed, the first, as it was fitted on dev; 1 if none was."""
+    """That of the run whose weights stayed, as it was fitted on dev; 1 if none was. Of runs that failed there is none,
+    so it is the first."""
     result = store.read_json(store.join(folder, "result.json")) or {}
-    first = next(iter(result.get("runs", [])), {})
     each = [part.get("temperatures") for part in result.get("calibration", {}).values()]
-    return float(each[0][0]) if each and each[0] and not first.get("failed") else 1.0
+    return float(each[0][0]) if each and each[0] else 1.0
 
 
 def _headed(folder: str, config: Mapping[str, Any]) -> bool:

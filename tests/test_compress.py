@@ -23,7 +23,7 @@ from tundish.stages import compress, compress_steps
 from tundish.stages.compress_plot import drawn
 from tundish.stages.compress_read import reader
 from tundish.stages.compress_run import run
-from tundish.stages.compress_speed import front, speeds, timed
+from tundish.stages.compress_speed import speeds, timed
 from tundish.stages.finetune_files import prepared
 from tundish.stages.finetune_runs import read, tune
 from tundish.stages.predict import predictions, predictor
@@ -156,10 +156,11 @@ def test_the_figure_shows_every_step(whole: dict[str, Any]) -> None:
     marks = {each.get("id") for each in ET.fromstring(figure).iter() if each.get("id")}
     assert {f"{cost}-{path}" for cost in ("latency", "bytes") for path in whole["steps"]} <= marks
     for cost, value in (("bytes", lambda one: one["bytes"]), ("latency", lambda one: one["speed"]["latency"])):
-        points = [(value(one), one["parts"]["test"]["mean"]) for one in whole["steps"].values()]
-        for one, (price, score) in zip(whole["steps"].values(), points, strict=True):
-            beaten = any(p <= price and s >= score and (p, s) != (price, score) for p, s in points)
-            assert one["front"][cost] is not beaten
+        price = {path: value(one) for path, one in whole["steps"].items()}
+        for path, one in whole["steps"].items():
+            rivals = [each for each in price if price[each] < price[path] and whole["steps"][each]["front"][cost]]
+            beaten = any(path in whole["steps"][each]["above"] for each in price if price[each] == price[path])
+            assert one["front"][cost] is (set(rivals) <= set(one["above"]) and not beaten), (cost, path)
 
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
@@ -329,8 +330,3 @@ def test_only_the_forward_pass_is_timed(place: Path) -> None:
     assert set(asked) == {1, 32, 80 - 2 * 32}, "one text, and batches of 32"
     assert set(found) == {"one", "two"}
     assert all(each > 0 for speed in found.values() for each in speed)
-
-
-def test_the_front_is_what_nothing_beats() -> None:
-    assert front([1.0, 1.0, 2.0], [0.5, 0.6, 0.6]) == [False, True, False]
-    assert front([1.0, 1.0], [0.5, 0.5]) == [True, True]

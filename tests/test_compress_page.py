@@ -27,7 +27,8 @@ def step(mean: float, reference: str = "", **more: Any) -> dict[str, Any]:
     )
     if reference:
         less[reference] = {"difference": mean - 0.88, "interval": [mean - 0.91, mean - 0.85]}
-    part = {"mean": mean, "seeds": [mean] * 3, "interval": [mean - 0.1, mean + 0.1], "less": less}
+    seeds = [mean] * 3 if more.pop("equal", False) else [mean - 0.02, mean, mean + 0.02]
+    part = {"mean": mean, "seeds": seeds, "interval": [mean - 0.12, mean + 0.1], "less": less}
     part |= {"before": 0.5} if reference else {}
     speed = {"latency": 1.25, "fastest": 1.0, "slowest": 2.0, "throughput": 12345.6, "device": "cpu"}
     parts = {name: part for name in more.pop("tested", ["test"])} | {"failed": more.pop("failed", 0)}
@@ -74,11 +75,33 @@ def test_nothing_is_cut_at_any_width(width: int, tested: tuple[str, ...]) -> Non
     table = table_of(told, width)
     assert (table is None) == (width < 80 or (width == 80 and len(tested) > 1))
     if table is None:
-        assert body.count("-0.040 ±0.030 less recovery") == 3 * len(tested)
+        assert body.count("less recovery -0.040 -0.070..-0.010") == 3 * len(tested)
+        assert body.count(" 0.840 0.720..0.940") == 4 * len(tested)
         assert body.count("macro F1 on outside") == (len(steps) if len(tested) > 1 else 0)
     else:
-        assert body.count("-0.040 ±0.030") == 3 * len(tested)
+        assert body.count("-0.070..-0.010") == 3 * len(tested)
+        assert body.count(" 0.720..0.940") == 4 * len(tested), "its ends, which lie unevenly"
         assert body.count(" outside") == (len(steps) if len(tested) > 1 else 0)
+
+
+def test_equal_seeds_are_told_as_such(tmp_path: Path) -> None:
+    told = result(usual(equal=True))
+    assert table_of(told, 80) is not None
+    assert re.search(r"0\.840 .*\n +all seeds .*\n +equal ", "\n".join(printed(told, 80)))
+    assert "macro F1 0.840 all seeds equal" in "\n".join(printed(told, 60))
+    assert "0.720 to 0.940, all seeds equal" in Path(page(left(tmp_path, told))).read_text()
+    assert "equal" not in "\n".join(printed(result(usual()), 80))
+
+
+def test_zeros_are_told_of_the_matrices_and_of_all_numbers(tmp_path: Path) -> None:
+    steps = usual() | {"magnitude": step(0.8, "recovery", told="50 % of the layers' matrices zero", zeros=801_000)}
+    steps["onnx"] |= {"zeros": 30_000}
+    words = "50 % of the layers' matrices zero (26.7 % of all numbers)"
+    assert f"magnitude: {words}; 1.00 x" in "\n".join(besides(result(steps)))
+    assert "onnx: as it was; " in "\n".join(besides(result(steps))), "bytes may happen to be zero"
+    text = Path(page(left(tmp_path, result(steps)))).read_text()
+    assert f"<td>{words.replace(chr(39), '&#39;')}</td>" in text
+    assert ">26.7 %<" in text
 
 
 def test_more_room_shows_more_columns() -> None:
@@ -142,9 +165,9 @@ def test_the_page_has_every_step_in_its_order(tmp_path: Path) -> None:
     own = [row for row in cells if row[0] in steps]
     assert [row[0] for row in own] == 2 * [path for path in steps if path != EVIL], "scores, and costs"
     heads = next(row for row in own if row[0] == "heads")
-    assert heads == ["heads", "0.840", "0.740 to 0.940", "-0.060", "-0.040", "-0.070 to -0.010", "recovery", "svg",
-                     "0.500", "3"]  # fmt: skip
-    assert next(row for row in own if row[0] == "heads+magnitude")[6] == "recovery+recovery"
+    assert heads == ["heads", "0.840", "0.720 to 0.940", "-0.060", "-0.160 to +0.040", "-0.040", "-0.070 to -0.010",
+                     "recovery", "svg", "0.500", "3"]  # fmt: skip
+    assert next(row for row in own if row[0] == "heads+magnitude")[7] == "recovery+recovery"
     assert text.count("<svg ") == len(steps) - 1 + 2, "a range for all but the model, and two fronts"
     assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
     assert page(str(tmp_path), str(tmp_path / "two.html")).endswith("two.html")

@@ -231,7 +231,7 @@ def test_groups_stay_together(tmp_path: Path) -> None:
 
 
 def test_wrong_shares_are_refused() -> None:
-    for share, said in ((0, "between 0 and 1"), (1.0, "between 0 and 1"), (1e-9, "leave nothing to test with")):
+    for share, said in ((0, "between 0 and 1"), (1.0, "between 0 and 1"), (1e-9, "leave nothing for test")):
         with pytest.raises(ValueError, match=said):
             split(made([0, 1]), share)
     with pytest.raises(ValueError, match="smallest sample has 0 rows"):

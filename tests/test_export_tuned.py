@@ -164,12 +164,12 @@ def test_the_kind_of_problem_and_the_temperature_travel(tmp_path, task, names, p
     assert (told["task"], tuple(told["names"]), told["temperature"]) == (task, names, 1.75 if names else 1.0)
 
 
-def test_a_temperature_of_another_run_is_not_taken(tmp_path):
-    """The weights that stay are the first run's; where that failed, the first temperature is of another one."""
+def test_the_temperature_is_of_the_run_that_stays(tmp_path):
+    """That is the first that did not fail, and runs that failed have no temperature."""
     toys.folder_of(tmp_path, "bert", "sequence")
-    result = {"calibration": {"test": {"temperatures": [3.0]}}, "runs": [{"failed": "the loss was nan"}, {}]}
+    result = {"calibration": {"test": {"temperatures": [3.0, 1.5]}}, "runs": [{"failed": "the loss was nan"}, {}, {}]}
     (tmp_path / "result.json").write_text(json.dumps(result))
-    assert load_tuned(str(tmp_path))[1]["temperature"] == 1.0
+    assert load_tuned(str(tmp_path))[1]["temperature"] == 3.0
 
 
 def test_half_precision_is_read_back(tmp_path):

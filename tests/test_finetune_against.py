@@ -13,6 +13,7 @@ from tests.test_search import small
 from tests.writers import KIN, folder_of, sentences, turned
 from tests.writers import task_of as writing_task
 from tundish.operators.model import certainty
+from tundish.operators.model.apart import apart, scored
 from tundish.operators.text import vocabulary
 from tundish.stages.finetune_against import compared, difference
 from tundish.stages.finetune_runs import found, read, tune
@@ -75,7 +76,7 @@ def two(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[TuneTask,
     (folder / "other").mkdir()
     turned = [row | {"file": "elsewhere", "row": at} for at, row in enumerate(rows("classify", 60, 3)[::-1])]
     parts = {**good.parts, "test": part(folder / "other", "test", "classify", turned)}
-    poor = replace(good, parts=parts, out=str(folder / "other" / "out"), lr=1e-7, seeds=(4, 5), scratch=False)
+    poor = replace(good, parts=parts, out=str(folder / "other" / "out"), lr=1e-7, seeds=(4, 5, 6), scratch=False)
     for task in (good, poor):
         save(task.out, tuned(task))
     return good, poor
@@ -85,11 +86,11 @@ def test_one_that_learns_is_ahead_of_one_that_does_not(two: tuple[TuneTask, Tune
     good, poor = two
     told = compared(good, load(good.out), str(Path(poor.out) / "result.json"))["parts"]["test"]["against"]
     assert told["verdict"] == "ahead"
-    assert told["runs"] == [2, 3]
+    assert told["runs"] == [3, 3]
     scores = [[found(t, r)[0]["scores"]["test"]["accuracy"] for r in t.runs if r.pretrained] for t in (poor, good)]
     assert told["difference"] == pytest.approx(np.mean(scores[1]) - np.mean(scores[0]))
     assert 0 < told["interval"][0] < told["difference"] < told["interval"][1]
-    assert told["chance"] < 0.01
+    assert told["chance"] == pytest.approx(0.1), "of 20 ways to divide six runs two are as far apart"
     back = compared(poor, load(poor.out), good.out)["parts"]["test"]["against"]
     assert back["verdict"] == "behind"
     assert back["difference"] == pytest.approx(-told["difference"])
@@ -99,11 +100,15 @@ def test_the_same_rows_are_compared_wherever_they_lie(two: tuple[TuneTask, TuneT
     good, poor = two
     mine, theirs = load(good.out)["test"], load(poor.out)["test"]
     order = [theirs.keys.tolist().index(key) for key in mine.keys.tolist()]
-    wanted = certainty.between(
-        measure_of("classify"), theirs.runs["pretrained"][:, order], mine.runs["pretrained"], seed=1, together=False
-    )  # fmt: skip
+    sides = theirs.runs["pretrained"][:, order], mine.runs["pretrained"]
+    wanted = apart(*(scored(measure_of("classify"), side, seed=1) for side in sides))
     told = compared(good, {"test": mine}, poor.out)["parts"]["test"]["against"]
     assert (told["difference"], *told["interval"]) == pytest.approx(wanted[:3])
+    few = {"pretrained": theirs.runs["pretrained"][:2]}, {"pretrained": theirs.seeds["pretrained"][:2]}
+    save(poor.out, {"test": theirs._replace(runs=few[0], seeds=few[1])})
+    told = compared(good, {"test": mine}, poor.out)["parts"]["test"]["against"]
+    save(poor.out, {"test": theirs})
+    assert (told["runs"], told["verdict"]) == ([2, 3], "open")
     assert order != sorted(order)
 
 

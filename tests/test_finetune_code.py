@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_finetune_runs import SHAPE, task_of
+from tests.test_finetune_runs import SHAPE, part, rows, task_of
 from tests.test_search import small
 from tundish.operators.model import certainty
 from tundish.stages import finetune_code
-from tundish.stages.finetune_code import alone, between, code_length, labels_of, nats, runs_of, sizes_of
+from tundish.stages.finetune_code import alone, between, code_length, labels_of, nats, runs_of, sent, sizes_of
 from tundish.stages.finetune_kinds import asked, true_tags
 from tundish.stages.finetune_one import trained
 from tundish.stages.finetune_rows import Rows
@@ -104,7 +104,7 @@ def test_the_code_is_what_models_of_the_rows_before_say(coded: tuple[TuneTask, d
     """By hand: train on the first so many rows, ask for those behind."""
     task, told = coded
     shape, weights = weights_of(task.model)
-    train = rows_of(task)
+    train = sent(rows_of(task))
     sizes = [6, 12, 24, 48, 96]
     for start, pretrained in (("pretrained", True), ("fresh", False)):
         losses = []
@@ -126,6 +126,49 @@ def test_the_code_is_what_models_of_the_rows_before_say(coded: tuple[TuneTask, d
     ahead = np.subtract(told["fresh"]["bits"]["seeds"], told["pretrained"]["bits"]["seeds"])
     assert told["saved"]["mean"] == pytest.approx(ahead.mean(), abs=1e-4)
     assert told["saved"]["interval"] == pytest.approx(list(certainty.over_seeds(ahead)[1:]), abs=1e-3)
+
+
+def counted_off(labels: list[int]) -> float:
+    """How often the label that lags most behind its share, of those sent before, is the one that comes."""
+    hits, had = 0, [0, 0]
+    for at, label in enumerate(labels):
+        hits += label == int(np.argmax([labels.count(one) / len(labels) * (at + 1) - had[one] for one in (0, 1)]))
+        had[label] += 1
+    return hits / len(labels)
+
+
+def test_labels_do_not_follow_from_those_sent_before(tmp_path: Path) -> None:
+    """Train lies so that its classes take turns; a receiver who counts would know every label."""
+    given = rows("classify", 400, 1)
+    for at, row in enumerate(given):
+        row["label"] = at % 2
+    task = task_of("", tmp_path, "classify")
+    part(tmp_path, "train", "classify", given)
+    train = rows_of(task)
+    assert counted_off(np.asarray(train.targets).tolist()) > 0.99
+    assert counted_off(np.asarray(sent(train).targets).tolist()) < 0.56
+    part(tmp_path, "train", "classify", [row | {"label": 1 - row["label"]} for row in given[::-1]])
+    turned = sent(rows_of(task)).table
+    assert turned["id"].to_pylist() == sent(train).table["id"].to_pylist(), "whatever the labels, and where rows lie"
+    assert turned["label"].to_pylist() == [1 - label for label in sent(train).table["label"].to_pylist()]
+
+
+def test_windows_of_a_sentence_are_sent_as_they_lie(tmp_path: Path) -> None:
+    task, given = task_of("", tmp_path, "tag"), rows("tag", 30, 1)
+    part(tmp_path, "train", "tag", [row | {"window": window} for row in given for window in range(3)])
+    found = sent(rows_of(task)).table
+    assert found["window"].to_pylist() == [0, 1, 2] * 30
+    assert all(len(set(found["id"].to_pylist()[at : at + 3])) == 1 for at in range(0, 90, 3))
+
+
+def test_blocks_that_were_sent_in_another_order_are_made_anew(
+    coded: tuple[TuneTask, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, (run, _) = alone(coded[0]), runs_of(coded[0], [6, 12])[0]
+    assert finetune_code.sealed(task, run) is not None
+    assert not (Path(task.out) / "code" / f"{task.of(run).key}-{run.name}.json").exists(), "where older ones lie"
+    monkeypatch.setattr(finetune_code, "ORDER", "another")
+    assert finetune_code.sealed(task, run) is None
 
 
 def test_what_can_be_learnt_is_sent_in_fewer_bits(model: str, tmp_path: Path) -> None:

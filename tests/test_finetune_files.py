@@ -193,7 +193,7 @@ def test_what_cannot_be_is_refused_before_torch_comes(labelled: str, tmp_path: P
         "no aid 'luck'": [*given, "--aid", "luck=1"],
         "lr is -1.0": [*given, "--lr", "-1"],
         "'tell' is not one of": [*given, "--task", "tell"],
-        "no classes to balance": [*given, "--task", "regress", "--aid", "balance=root"],
+        "balance is of classify, and not of regress": [*given, "--task", "regress", "--aid", "balance=root"],
         "there is no file": [*given, "--dev", "none.tsv"],
         "'utf-9' is not known": [*given, "--encoding", "utf-9"],
         "the form 'xls' is not known": [*given, "--form", "xls"],

@@ -169,7 +169,8 @@ def between(
 
     first, second (runs, n, ...): what the score of a run is counted from, example by example; `measure` of (n, ...).
     `together`: the runs of both are paired (they share a seed), and are drawn as pairs. Of few runs the spread is
-    drawn too small, by 1 / runs of its variance; `over_seeds` of their differences is no such.
+    drawn too small, by 1 / runs of its variance; `over_seeds` of their differences is no such, nor is `apart.apart`
+    of runs that are not paired.
     """
     one, other = np.asarray(first), np.asarray(second)
     comparable(one[0], other[0], "examples", "examples")

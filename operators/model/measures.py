@@ -197,18 +197,22 @@ def fitting(truth: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     return truth
 
 
-def found(asking: np.ndarray, wanted: np.ndarray, numbers: int = NUMBERS) -> tuple[np.ndarray, np.ndarray]:
-    """Of vectors (n, D) that ask for the wanted ones (n, D) of their own rows, by products: how many others are ahead
-    of the own one, and how many stand with it, (n,) and (n,) int64. A product that is no number lies behind all others.
-    Of the n x n products some `numbers` are held at once, and a row at least."""
+def found(
+    asking: np.ndarray, wanted: np.ndarray, numbers: int = NUMBERS, own: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of vectors (n, D) that ask for the wanted ones (m, D), by products: how many others are ahead of the own one, and
+    how many stand with it, (n,) and (n,) int64. `own` (n,): the row of each one's wanted one; its own row unless told.
+    A product that is no number lies behind all others. Of the n x m products some `numbers` are held at once, and a row
+    at least."""
+    places = np.arange(len(asking)) if own is None else own
     each = max(1, numbers // max(1, len(wanted)))
     ahead, ties = np.zeros(len(asking), np.int64), np.zeros(len(asking), np.int64)
     for at in range(0, len(asking), each):
         here = slice(at, at + each)
         products = np.nan_to_num(asking[here] @ wanted.T, nan=-np.inf)
         rows = np.arange(len(products))
-        own = products[rows, at + rows][:, None]
-        ahead[here], ties[here] = (products > own).sum(1), (products == own).sum(1) - 1
+        mine = products[rows, places[here]][:, None]
+        ahead[here], ties[here] = (products > mine).sum(1), (products == mine).sum(1) - 1
     return ahead, ties
 
 
