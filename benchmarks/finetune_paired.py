@@ -2,10 +2,10 @@
 
     FOLDER/beside/STEM.json     kept once found: `paired` and `contaminated`
 
-`paired`: how far the encoder is ahead of fastText on the same test rows, with a 95 % interval over rows and runs drawn
-anew at once (`certainty.between`), the chance of as large a difference were the two one (`certainty.exchanged`), and a
-verdict; both sides with the same number of seeds. What the encoder said is read from its sealed runs; fastText, whose
-answers are not sealed, is trained again for each seed, which takes seconds. Of SciTLDR a row is a paper and its score.
+`paired`: how far the encoder is ahead of fastText on the same test rows, with a 95 % interval of rows and runs at once
+(`apart`), the chance of as large a difference were all runs divided anew among the two (`divided`), and a verdict; both
+sides with the same number of seeds. What the encoder said is read from its sealed runs; fastText, whose answers are not
+sealed, is trained again for each seed, which takes seconds. Of SciTLDR a row is a paper and its score.
 
 `contaminated`: test rows of which 13 words in a row stand in a pretraining text (operators/text/overlap), by corpus.
 Rows of fewer than 8 words are not looked for, and are counted.
@@ -23,10 +23,12 @@ import numpy as np
 import pyarrow as pa
 from finetune_tasks import TASKS, guesses, labels_of, scored_papers
 
-from tundish.operators.model import certainty, measures
+from tundish.operators.model import measures
+from tundish.operators.model.apart import apart, divided, scored
 from tundish.operators.text.overlap import Finder
 from tundish.stages.contamination import Grams, grams_of
 from tundish.stages.examples import IDENTITY, Examples
+from tundish.stages.finetune_against import LEAST
 from tundish.stages.finetune_means import verdict
 from tundish.stages.finetune_task import MEASURES
 
@@ -108,15 +110,15 @@ def measure_of(name: str) -> Callable[[np.ndarray], float]:
 
 
 def compared(measure: Callable[[np.ndarray], float], theirs: np.ndarray, mine: np.ndarray) -> Told:
-    """Mine (runs, n, columns) less theirs on the same rows; runs are drawn apart, for a seed means nothing to both."""
-    found = certainty.between(measure, theirs, mine, seed=1, samples=SAMPLES, together=False)
-    few = min(len(theirs), len(mine))
+    """Mine (runs, n, columns) less theirs on the same rows; a seed means nothing to both."""
+    first, second = (scored(measure, runs, seed=1, samples=SAMPLES) for runs in (theirs, mine))
+    found, few = apart(first, second), min(len(theirs), len(mine))
     return {
-        "theirs": float(np.mean([measure(one) for one in theirs])),
+        "theirs": float(first.scores.mean()),
         "difference": found.value,
         "interval": [found.low, found.high],
-        "chance": certainty.exchanged(measure, theirs[:few], mine[:few], seed=1, samples=SAMPLES),
-        "verdict": verdict([(found.low, found.high)], few),
+        "chance": divided(first.scores, second.scores, seed=1, samples=SAMPLES),
+        "verdict": verdict([(found.low, found.high)] if few >= LEAST else [], few),
     }
 
 
