@@ -213,6 +213,7 @@ def _comparison(told: Told) -> list[str]:
 
 
 def _splits(told: Told) -> list[str]:
+    from tundish.pipeline.templates import counted
     from tundish.pipeline.tuned_beside import agreement
 
     over, standard = told["over_splits"], told["standard"]["pretrained"]
@@ -221,7 +222,8 @@ def _splits(told: Told) -> list[str]:
     many = len(told["random"])
     said = [
         f"{told['measure']} on {told['part']}: {standard['mean']:.3f} ({_range(standard)}, over seeds) on the standard "
-        f"split, {over['pretrained']['mean']:.3f} ({_range(over['pretrained'])}, over splits) on {many} random ones"
+        f"split, {over['pretrained']['mean']:.3f} ({_range(over['pretrained'])}, over splits) on "
+        + counted(many, "random one", "random ones")
     ]
     if "keeps_its_sign" in told:
         gains = [one["difference"]["mean"] for one in (told["standard"], *told["random"]) if one.get("difference")]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tundish.pipeline import tuned_figures as figures
+from tundish.pipeline.templates import counted
 from tundish.pipeline.tuned_figures import Range
 
 COSTS = {"latency": "milliseconds for one text", "bytes": "megabytes of weights"}
@@ -47,7 +48,8 @@ def comparisons(result: Mapping[str, Any]) -> dict[str, Any] | None:
     split = result.get("splits") or {}
     over = (split.get("over_splits") or {}).get("difference")
     if over:
-        rows.append(_row(f"pretrained less fresh, {len(split['random'])} random splits", over, agreement(split)))
+        many = counted(len(split["random"]), "random split")
+        rows.append(_row(f"pretrained less fresh, {many}", over, agreement(split)))
     sentences = [*_splits(split), *_code(result.get("code_length"))]
     if not rows and not sentences:
         return None
@@ -71,7 +73,8 @@ def agreement(split: Mapping[str, Any]) -> str:
     if len(gains) == 1:
         return f"one split alone, {'clear' if clear else 'open'}"
     sign = "the same" if split.get("keeps_its_sign") else "not the same"
-    return f"{sign} sign in all {len(gains)}, clear in {clear or 'none'}"
+    every = "both" if len(gains) == 2 else f"all {len(gains)}"
+    return f"{sign} sign in {every}, clear in {clear or 'none'}"
 
 
 def _row(what: str, one: Mapping[str, Any], note: str = "") -> dict[str, Any]:
@@ -99,7 +102,7 @@ def _splits(told: Mapping[str, Any]) -> list[str]:
     standard, over = (told.get("standard") or {}).get("pretrained"), (told.get("over_splits") or {}).get("pretrained")
     if not standard or not over:
         return []
-    many = f"{over['mean']:.3f}{_between(over)} on {len(told['random'])} random ones"
+    many = f"{over['mean']:.3f}{_between(over)} on {counted(len(told['random']), 'random one')}"
     return [f"{told['measure'].replace('_', ' ')}: {standard['mean']:.3f}{_between(standard)} on this split, {many}"]
 
 
