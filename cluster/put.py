@@ -31,7 +31,7 @@ import pyarrow.fs as pafs
 from tundish.cluster.schemes import FLAT, ONE
 
 CHUNK = 1 << 20
-REMOVES = ("hdfs",)  # pyarrow's own clients whose move is not one deed where something is in the way
+REMOVES = re.compile(r"(py::)?(fsspec\+)?hdfs")  # pyarrow's client, whose move is not one deed where something lies
 LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.(?P<kind>attempt|before)")
 
 
@@ -132,7 +132,7 @@ def _by(filesystem: pafs.FileSystem, path: str, made: Callable[[str], Any]) -> N
 
 def _renamed(filesystem: pafs.FileSystem, attempt: str, path: str) -> None:
     """Over what lies there. A client may refuse that, or (fsspec's WebHDFS) not do it and say nothing."""
-    if filesystem.type_name not in REMOVES:
+    if not REMOVES.fullmatch(filesystem.type_name):
         try:
             filesystem.move(attempt, path)
         except Exception:

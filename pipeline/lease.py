@@ -68,12 +68,7 @@ class Lease:
                 first["process"], first["machine"], wait,
             )  # fmt: skip
             until = time.monotonic() + wait
-            while (held := store.read_json(self.uri)) and (held["name"], held["heard"]) == (
-                first["name"],
-                first["heard"],
-            ):
-                if time.monotonic() >= until:
-                    break
+            while time.monotonic() < until and store.read_json(self.uri) == first:  # nothing was heard of it
                 time.sleep(min(1.0, BEAT / 10))
             if (held := self._take(first["name"] if time.monotonic() >= until else "")) is None:
                 return
