@@ -75,7 +75,7 @@ class Lease:
             first = held
         raise ValueError(
             f"another run holds this root (process {first['process']} on {first['machine']}, "
-            f"heard of {time.time() - first['heard']:.0f} s ago); wait for it, or use another --root"
+            f"heard of {_age(first):.0f} s ago); wait for it, or use another --root"
         )
 
     def __exit__(self, *_: object) -> None:
