@@ -56,7 +56,11 @@ class Lease:
                 return held  # type: ignore[no-any-return]
             self.number = (held["number"] if held else 0) + 1
             _held.add(self.name)
-            self._say()
+            try:
+                self._say()
+            except BaseException:
+                _held.discard(self.name)
+                raise
         return None
 
     def _outlive(self, first: dict[str, Any]) -> None:
@@ -81,10 +85,12 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
-        with contextlib.suppress(ValueError, OSError):  # what the run itself has to say would be lost behind it
-            if self._mine():
-                self._say(released=True)
-        _held.discard(self.name)
+        try:
+            with contextlib.suppress(ValueError, OSError):  # what the run itself has to say would be lost behind it
+                if self._mine():
+                    self._say(released=True)
+        finally:  # an interrupt here must not keep this process from its own root for as long as it lives
+            _held.discard(self.name)
 
     def _say(self, *, released: bool = False) -> None:
         """Always of one length: who asks an object store for its size and then for its bytes may meet two of them."""

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = item.path.stem
         item.add_marker(pytest.mark.xdist_group("ray" if name in RAY else name))
+
+
+@pytest.fixture(autouse=True)
+def _one_mind_about_tokens() -> Iterator[None]:
+    """Ray reads whether it asks for a token once a process, and a Ray begun later is told by the environment: where a
+    test leaves the two at odds, it is at fault, and not the one after it that finds a Ray it cannot talk to."""
+    yield
+    raylet, said = sys.modules.get("ray._raylet"), os.environ.get("RAY_AUTH_MODE")
+    if raylet is not None and said is not None:
+        asks = raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN
+        assert asks == (said == "token"), f"RAY_AUTH_MODE is {said}, and Ray goes by another"
 
 
 @pytest.fixture(scope="session")

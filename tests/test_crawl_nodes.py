@@ -48,9 +48,8 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def head(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Cluster]]:
-    """Starts a Ray of one node with so many CPUs."""
+    """Starts a Ray of one node with so many CPUs. Whether it asks for a token is as in the rest of this process."""
     monkeypatch.setenv("RAY_TMPDIR", str(folder))  # where Cluster tells its address: not to other Rays of this machine
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     (folder / "ray").mkdir()
     begun: list[Cluster] = []
 

@@ -58,6 +58,29 @@ def test_a_lease_that_cannot_be_given_back_hides_no_error(tmp_path: Path, monkey
         assert again.number == 2
 
 
+def test_an_interrupt_while_it_is_taken_or_given_back_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ended is not this process's any more, though the file on disk may say so."""
+    write = store.write
+
+    def interrupted(uri: str, body: bytes) -> None:
+        write(uri, body)
+        raise KeyboardInterrupt
+
+    def ends() -> None:
+        with Lease(str(tmp_path)):
+            monkeypatch.setattr(store, "write", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        ends()
+    with pytest.raises(KeyboardInterrupt), Lease(str(tmp_path)):
+        pytest.fail("it was never taken")
+    monkeypatch.undo()
+    with Lease(str(tmp_path)) as again:
+        assert again.number == 3
+
+
 def test_one_that_was_succeeded_says_so_and_leaves_the_lease_as_it_is(tmp_path: Path) -> None:
     with Lease(str(tmp_path)) as held:
         other = {**store.read_json(held.uri), "name": "another", "machine": "elsewhere", "number": held.number + 1}

@@ -3,6 +3,7 @@
 What was seen is kept in the folder that `TUNDISH_PICTURES` names, for who wants to look at it.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -22,6 +23,7 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
+from ray._private.authentication_test_utils import reset_auth_token_state
 
 from tests.browser import chromium, looked_at
 from tundish.cluster.dashboard import OTHERS
@@ -77,19 +79,27 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         rows += [{"url": f"http://heron.example/{part}/again", "text": "the the the " * 80}]
         (folder / f"texts-{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "recipe.yaml").write_text(RECIPE % folder)
-    before = os.environ.get("RAY_AUTH_MODE")
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # a browser has no token
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary:
-        try:
-            with OnRay(cpus=2, temporary=temporary) as cluster:
-                outcome = run(load(str(folder / "recipe.yaml")), cluster, str(folder / "root"))
-                cluster.watch("Pretrain", 7, 10, Told("Pretrain", 0, {}, line=LINE))
-                node, context = ray.nodes()[0], ray.get_runtime_context()
-                session = Path(temporary) / "session_latest"
-                port, job = int(node["MetricsExportPort"]), context.get_job_id()
-                yield Ran(outcome, folder / "root", session, str(cluster.dashboard_url), port, job)
-        finally:
-            os.environ.pop("RAY_AUTH_MODE") if before is None else os.environ.update(RAY_AUTH_MODE=before)
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temporary,
+        without_token(),  # a browser has none
+        OnRay(cpus=2, temporary=temporary) as cluster,
+    ):
+        outcome = run(load(str(folder / "recipe.yaml")), cluster, str(folder / "root"))
+        cluster.watch("Pretrain", 7, 10, Told("Pretrain", 0, {}, line=LINE))
+        node, context = ray.nodes()[0], ray.get_runtime_context()
+        session = Path(temporary) / "session_latest"
+        port, job = int(node["MetricsExportPort"]), context.get_job_id()
+        yield Ran(outcome, folder / "root", session, str(cluster.dashboard_url), port, job)
+
+
+@contextlib.contextmanager
+def without_token() -> Iterator[None]:
+    """Rays that ask for none, in this process, and after them again what was before: Ray reads the variable once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        reset_auth_token_state()
+        yield
+    reset_auth_token_state()
 
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
