@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from tundish.cluster.verbs import PATIENCE, Keeper, Status, Watch, quiet, stepped, unwatched
-from tundish.cluster.wish import Stopped, signals
+from tundish.cluster.wish import Stopped, ends_in_peace, signals
 
 POLL = 0.05  # seconds between looks at the keepers
 GRACE = 10.0  # seconds for workers that cannot go on, because another one is lost
@@ -209,6 +209,7 @@ def _end(failed: list[Any], told: Any, asked: list[int]) -> None:
 
 def _rank(fn: Callable[..., None], rank: int, world: int, port: int, told: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the driver hands on one wish
+    ends_in_peace()
     _watchful()
     # with more threads than CPUs each waits for others that have none: ten times slower, not twice
     os.environ.setdefault("TUNDISH_TORCH_THREADS", str(max(1, (os.cpu_count() or 1) // world)))

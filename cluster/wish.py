@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _heard: list[str] = []
+_ever: list[str] = []  # the last of this process, also once nobody listens any more
 _ears: list[int] = []
 
 
@@ -25,6 +26,7 @@ def wish(why: str) -> bool:
     """Ask the work of this process to stop; whether anybody listens."""
     if _ears:
         _heard.append(why)
+        _ever[:] = [why]
     return bool(_ears)
 
 
@@ -64,6 +66,19 @@ def heed() -> Callable[[], Any]:
 
     signal.signal(signal.SIGTERM, heard)
     return lambda: signal.signal(signal.SIGTERM, before)
+
+
+def ends_in_peace() -> None:
+    """In a main thread, for the rest of the process: a SIGTERM that comes after a wish was heard changes nothing, for
+    what was begun because of that wish is still written. To a rank each comes twice where a whole process group is
+    asked: as the group's and handed on. Who will not wait has SIGKILL."""
+
+    def heard(number: int, frame: Any) -> None:
+        if not _ever:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    signal.signal(signal.SIGTERM, heard)
 
 
 @contextlib.contextmanager

@@ -174,6 +174,29 @@ def test_a_wish_is_for_who_listens(monkeypatch):
         signal.signal(signal.SIGTERM, before)
 
 
+def saves_for_long(rank, world, tell):
+    """Asked by its group, and again by the driver while what it saves is on its way."""
+    with listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert wishes() == 1
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise Stopped("it lies there")
+
+
+def unasked(rank, world, tell):
+    with listening():
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+
+def test_a_wish_that_comes_twice_does_not_end_who_saves():
+    with pytest.raises(Stopped, match="it lies there"):
+        Local().gang("Saves", saves_for_long, size=2)
+    with pytest.raises(RuntimeError, match="ended with exit code -15"):
+        Local().gang("Unasked", unasked, size=2)
+
+
 def test_the_command_line_says_where_a_stopped_training_lies(monkeypatch, capsys):
     from tundish.pipeline import cli
 
