@@ -46,8 +46,6 @@ def predict_command(
     """
     own, to = columns_of(columns), None if to == "-" else to
     check_files(tuple(one for one in files if one != STANDARD))
-    if STANDARD in files and fill is not None:
-        raise ValueError("--fill reads no standard input; save it in a file")
     if fill is None:
         if words or content_free or label:
             raise ValueError("--word, --content-free and --label are of --fill; give its template, or leave them out")
@@ -63,15 +61,14 @@ def predict_command(
         return
     if writing or raw:
         raise ValueError("--fill writes no text and knows no temperature; leave the options of these out")
-    if reading:
-        raise ValueError("--fill reads files as they are by default; save them as UTF-8 with commas or tabs")
     pairs = words_of(words)
     from tundish.stages.fill import filler, fills, measured
 
     it = filler(model, fill, pairs, content_free=content_free, device=device)
     truth = None if label is None else column_of(label)
     seen: list[tuple[str, str]] = []
-    _laid(_noted(fills(it, list(files), own, label=truth), seen), to)
+    with _named(files, reading) as named:
+        _laid(_noted(fills(it, named, own, label=truth, **reading), seen), to)
     if seen:
         click.echo(_told(measured(*map(list, zip(*seen, strict=True)), it.names)), err=True)
 

@@ -10,6 +10,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from tundish.pipeline.figures import FIRST, INK, SECOND, drawn
+from tundish.stages.plot_labels import named
 
 COLOURS = {"pretrained": FIRST, "fresh": SECOND}
 STROKES = {"pretrained": "-", "fresh": "--"}  # told apart without colours too
@@ -151,11 +152,10 @@ def front(name: str, title: str, across: str, measure: str, points: Sequence[tup
         rest = [(cost, score) for _, cost, score, first in points if not first]
         if rest:
             axes.plot(*zip(*rest, strict=True), "o", color=SECOND, label="behind it")
-        for label, cost, score, _ in points:
-            axes.annotate(label, (cost, score), xytext=(4, 4), textcoords="offset points", fontsize=8, color=INK)
         axes.set(xlabel=across, ylabel=measure.replace("_", " "))
         axes.margins(x=0.18, y=0.12)
         axes.grid(axis="y")
+        named(axes, [(label, cost, score) for label, cost, score, _ in points], color=INK)
 
     return figure(name, title, 2.6, paint)
 

@@ -8,6 +8,8 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from tundish.stages.plot_labels import named
+
 FRONT, OTHER, LINE = "#1b6ca8", "#8a8a8a", "#1b6ca866"
 PANELS = (("latency", "one text, ms"), ("bytes", "weights, MB"))
 
@@ -28,6 +30,8 @@ def drawn(result: Mapping[str, Any]) -> str:
             axes.set_xlabel(label)
             axes.grid(alpha=0.3)
         figure.axes[0].set_ylabel(f"{result['measure']} on {part}")
+        for axes, (cost, _) in zip(figure.axes, PANELS, strict=True):  # last: the panels share an axis
+            named(axes, [(name, _cost(one, cost), one["parts"][part]["mean"]) for name, one in sorted(steps.items())])
         figure.savefig(body, format="svg", metadata={"Date": None, "Creator": None})
     return body.getvalue()
 
@@ -40,11 +44,10 @@ def _panel(axes: Any, part: str, steps: Mapping[str, Any], cost: str) -> None:
     )
     best = [point for point in points if point[3]]
     axes.step([each[0] for each in best], [each[1] for each in best], where="post", color=LINE)
-    for at, (x, y, name, front) in enumerate(points):
+    for x, y, name, front in points:
         low, high = steps[name]["parts"][part].get("interval", (y, y))
         axes.plot([x, x], [low, high], color=FRONT if front else OTHER, linewidth=0.8, alpha=0.5)
         axes.plot(x, y, "o", color=FRONT, markerfacecolor=FRONT if front else "white", gid=f"{cost}-{name}")
-        axes.annotate(name, (x, y), (4, 5 if at % 2 else -11), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
     axes.margins(x=0.15, y=0.1)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -30,7 +30,7 @@ from tundish.operators.model.cloze import likely
 from tundish.operators.model.likelihood import before
 from tundish.operators.text.piece_offsets import Spans, spans
 from tundish.stages.examples import Examples, batches, read
-from tundish.stages.examples_cells import nearest
+from tundish.stages.examples_cells import Layout, nearest
 from tundish.stages.examples_windows import both
 from tundish.stages.language_model import Asked, asked
 
@@ -205,11 +205,16 @@ def _labels(it: Filler, nats: np.ndarray) -> np.ndarray:
 
 
 def fills(
-    it: Filler, files: str | Sequence[str], columns: Mapping[str, Any] | None = None, *, label: str | int | None = None
+    it: Filler,
+    files: str | Sequence[str],
+    columns: Mapping[str, Any] | None = None,
+    *,
+    label: str | int | None = None,
+    layout: Layout | None = None,
 ) -> Iterator[dict[str, Any]]:
     """A dict a row, in order. `label`: the column with the true one, told as `truth`. `cut`: pieces that were lost."""
     paired = SECOND in it.template
-    for some in _batches(files, dict(columns or {}), label):
+    for some in _batches(files, dict(columns or {}), label, layout):
         seconds = some.table["second"].to_pylist() if paired else None
         if paired and None in (seconds or ()):
             raise ValueError(f"the template has {SECOND}, and the rows have no second text; name its column")
@@ -223,11 +228,13 @@ def fills(
             yield where | told | ({} if label is None else {"truth": _truth(it, some, at)})
 
 
-def _batches(files: str | Sequence[str], columns: dict[str, Any], label: str | int | None) -> Iterator[Examples]:
+def _batches(
+    files: str | Sequence[str], columns: dict[str, Any], label: str | int | None, layout: Layout | None
+) -> Iterator[Examples]:
     if label is None:
-        yield from batches("classify", files, columns, size=AT_ONCE)
+        yield from batches("classify", files, columns, size=AT_ONCE, layout=layout)
         return
-    whole = read("classify", files, columns | {"label": label})
+    whole = read("classify", files, columns | {"label": label}, layout=layout)
     for at in range(0, len(whole), AT_ONCE):
         yield whole.take(range(at, min(len(whole), at + AT_ONCE)))
 

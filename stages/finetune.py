@@ -34,7 +34,7 @@ class Finetune(Stage):
     same from fresh weights, to see what pretraining was worth. `sizes`: also on so many examples. `apart`: texts of the
     tests leave train. `aids`: for small data, by name. `slices`: columns by whose values scores are told apart."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     makes: ClassVar[tuple[str, ...]] = ("classifier",)
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {"encoder": ("weights",)}
 

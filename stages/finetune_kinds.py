@@ -55,12 +55,15 @@ def readied(task: TuneTask, rows: Rows, shape: Shape) -> Rows:
 
 def loss_of(task: TuneTask, found: Tensor, batch: Batch, weights: Tensor | None) -> Summed:
     """`weights` (C,) of classes. Of an embedding `found` are the states of the asking texts, the wanted ones and the
-    unwanted ones, one behind the other; a text that several rows want counts against none of them."""
+    unwanted ones, one behind the other; a text that several rows want counts against none of them, nor does
+    one that a row wants and another one does not."""
     target = batch.target
     if task.kind == "embed":
         count = len(batch.packed.bounds) - 1
         unwanted = found[2 * count :] if len(found) > 2 * count else None
         wanted, heat = found[count : 2 * count], task.temperature
+        if batch.unwanted is not None and target is not None and batch.unwanted.target is not None:
+            target = torch.cat([target, batch.unwanted.target])
         return contrast_loss(found[:count], wanted, unwanted, temperature=heat, same=target)
     assert target is not None
     if task.kind in ("classify", "tag", "write"):

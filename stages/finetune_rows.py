@@ -90,12 +90,20 @@ class Rows:
     @cached_property
     def partners(self) -> np.ndarray:
         """(n,) of pairs the first row whose second text has the same tokens: what finds the one has found the other."""
+        return self._wanted_by[0]
+
+    @cached_property
+    def _wanted_by(self) -> tuple[np.ndarray, np.ndarray]:
+        """`partners`, and (n,) the same of every negative: the first row that wants its text; -1 where none does."""
         assert self.second is not None, "what belongs together are two texts"
         flat, offsets = self.tokens
         begins = np.where(self.second < 0, offsets[1:], offsets[:-1] + self.second)
         first: dict[bytes, int] = {}
         where = enumerate(zip(begins.tolist(), offsets[1:].tolist(), strict=True))
-        return np.array([first.setdefault(flat[a:b].tobytes(), row) for row, (a, b) in where], np.int64)
+        wanted = np.array([first.setdefault(flat[a:b].tobytes(), row) for row, (a, b) in where], np.int64)
+        other, starts = flattened(self.table["negative"])
+        ends = zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
+        return wanted, np.array([first.get(other[a:b].tobytes(), -1) if b > a else -1 for a, b in ends], np.int64)
 
     def batch(self, rows: Sequence[int] | np.ndarray, device: torch.device | str = "cpu") -> Batch:
         """The documents of these rows, in their order."""
@@ -172,10 +180,12 @@ class Rows:
         known = self.table["negative"].is_valid().combine_chunks().to_numpy(zero_copy_only=False)
         other, starts = flattened(self.table["negative"])
         not_so = [np.concatenate([cls, other[starts[row] : starts[row + 1]], sep]) for row in rows if known[row]]
-        made = _flat(one, None, device)
-        against = _flat(not_so, None, device) if not_so else None
-        same = there(self.partners[np.asarray(rows, np.int64)], device)
-        return made._replace(target=same, wanted=_flat(two, None, device), unwanted=against)
+        made, rows = _flat(one, None, device), np.asarray(rows, np.int64)
+        wanted, unwanted = self._wanted_by
+        against = None
+        if not_so:
+            against = _flat(not_so, None, device)._replace(target=there(unwanted[rows[known[rows]]], device))
+        return made._replace(target=there(wanted[rows], device), wanted=_flat(two, None, device), unwanted=against)
 
 
 class _Part(NamedTuple):

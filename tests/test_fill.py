@@ -243,6 +243,12 @@ def test_a_taught_model_is_better_than_the_majority(taught: str, tmp_path: Path)
         assert sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     plain = filler(taught, TEMPLATE, WORDS)
     assert [one["probabilities"] for one in fills(plain, file)] == [one["probabilities"] for one in lines]
+    tabs = "".join(f"{row['text']};{row['label']}\n" for row in rows).encode()
+    apart = ["--form", "csv", "--delimiter", ";", "--column", "text=0", "--label", "1", "--no-header"]
+    for words, piped in ((["--form", "jsonl"], Path(file).read_bytes()), (apart, tabs)):
+        done = CliRunner().invoke(cli, [*given[:2], "-", *given[3:], *words], input=piped, catch_exceptions=False)
+        found = [json.loads(line) for line in done.stdout.split("\n") if line]
+        assert [{**one, "file": "new.jsonl"} for one in found] == lines
     divided = filler(taught, TEMPLATE, WORDS, content_free=["N/A"])
     done = CliRunner().invoke(cli, [*given, "--content-free", "N/A", "--to", str(tmp_path / "to.jsonl")])
     assert "300 rows" in done.stdout

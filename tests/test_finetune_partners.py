@@ -54,6 +54,28 @@ def test_an_equal_text_is_no_negative(shared: Rows) -> None:
     assert float(found.count) == 4
 
 
+def test_what_another_row_does_not_want_is_no_negative_of_the_row_that_wants_it(tmp_path: Path) -> None:
+    """Row 1 names the text that rows 0 and 2 want; row 2 one that nobody wants; row 3 none."""
+    made = rows("embed", 4, 1)
+    seconds = [[20, 21, 22], [20, 21], [20, 21, 22], [22]]
+    for row, second, negative in zip(made, seconds, [None, [20, 21, 22], [30], None], strict=True):
+        first = row["tokens"][: row["second"]]
+        row |= {"tokens": first + second, "second": len(first), "negative": negative}
+    found = rows_of(part(tmp_path, "train", "embed", made), IDS, 48)
+    batch = found.batch([0, 1, 2, 3])
+    assert batch.unwanted is not None
+    assert batch.unwanted.target is not None
+    assert batch.target.tolist() == [0, 1, 0, 3]
+    assert batch.unwanted.target.tolist() == [0, -1]
+    asking, texts, unwanted = unit(4, 8), unit(3, 8, seed=1), unit(2, 8, seed=2)
+    wanted = texts[[0, 1, 0, 2]]
+    loss = finetune_kinds.loss_of(task(), torch.cat([asking, wanted, unwanted]), batch, None)
+    scores = asking @ torch.cat([wanted, unwanted]).t() / 0.5
+    kept = ([0, 1, 3, 5], [0, 1, 2, 3, 4, 5], [1, 2, 3, 5], [0, 1, 2, 3, 4, 5])
+    by_hand = sum(float(torch.logsumexp(scores[i, these], 0) - scores[i, i]) for i, these in enumerate(kept))
+    assert float(loss.total) == pytest.approx(by_hand)
+
+
 def test_a_text_stands_in_the_ranking_once_whatever_its_noise(shared: Rows) -> None:
     draw = np.random.default_rng(3)
     texts = draw.normal(size=(3, 8))

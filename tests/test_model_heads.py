@@ -281,6 +281,18 @@ def test_rows_of_one_number_are_no_negatives():
     torch.testing.assert_close(found.total, sum(expected))
 
 
+def test_what_is_unwanted_elsewhere_and_wanted_here_is_no_negative():
+    asking, wanted, unwanted = draws(3, 5), draws(3, 5, seed=1), draws(2, 5, seed=2)
+    same = torch.tensor([7, 8, 9, 8, -1])  # what another row does not want is what row 1 wants
+    found = head_losses.contrast_loss(asking, wanted, unwanted, same=same, temperature=1.0)
+    scores = asking @ torch.cat([wanted, unwanted]).t()
+    kept = ([0, 1, 2, 3, 4], [0, 1, 2, 4], [0, 1, 2, 3, 4])
+    expected = [-scores[i, i] + torch.logsumexp(scores[i, these], 0) for i, these in enumerate(kept)]
+    torch.testing.assert_close(found.total, sum(expected))
+    with pytest.raises(ValueError, match="4 numbers are of neither 3 rows nor 5 texts"):
+        head_losses.contrast_loss(asking, wanted, unwanted, same=same[:4])
+
+
 def test_mistakes_with_losses_are_one_sentence():
     with pytest.raises(ValueError, match="do not belong together"):
         head_losses.class_loss(draws(3, 2), torch.zeros(2))

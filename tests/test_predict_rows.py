@@ -81,8 +81,6 @@ def test_standard_input_and_output_are_files(texts: TuneTask, tmp_path: Path) ->
     assert len(lines_of(from_file)) == 40
     nameless = CliRunner().invoke(cli, words[:3], input=b"{}")
     assert "no name that says its form; say it, as in --form jsonl" in str(nameless.exception)
-    filled = CliRunner().invoke(cli, [*words[:3], "--fill", "{text} [MASK]"], input=b"")
-    assert "--fill reads no standard input" in str(filled.exception)
 
 
 def test_vectors_end_without_dust(model: str, tmp_path: Path) -> None:  # noqa: F811

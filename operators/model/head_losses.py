@@ -126,7 +126,8 @@ def contrast_loss(
     """In-batch contrast (InfoNCE, van den Oord et al. 2018; multiple negatives ranking, Henderson et al. 2017): row i
     of `asking` (N, D) is to find row i of `wanted` (N, D) among all of these and all hard negatives `unwanted` (M, D),
     by inner products over the temperature. `both`: and each wanted row its asking one; the mean of the two. `same`
-    (N,): rows of one number are no negatives of one another.
+    (N,) or (N + M,): texts of one number are equal, those of rows first, and what is equal to the text that a row wants
+    is none of its negatives.
 
     Negatives are those of one call: parts add up, but a part sees its own negatives only."""
     _fits(asking, wanted, asking.shape)
@@ -137,8 +138,12 @@ def contrast_loss(
     scores = asking @ many.t() / temperature
     right = torch.arange(len(asking), device=asking.device)
     if same is not None:
-        twin = (same[:, None] == same[None]) & (right[:, None] != right[None])
-        scores = scores.masked_fill(F.pad(twin, (0, len(many) - len(asking))), SHUT)
+        if len(same) not in (len(asking), len(many)):
+            of = f"neither {len(asking)} rows nor {len(many)} texts"
+            raise ValueError(f"{len(same)} numbers are of {of}; give one for each")
+        every = torch.arange(len(same), device=asking.device)
+        twin = (same[: len(asking), None] == same[None]) & (right[:, None] != every[None])
+        scores = scores.masked_fill(F.pad(twin, (0, len(many) - len(same))), SHUT)
     total = F.cross_entropy(scores, right, reduction="sum")
     if both:
         back = scores[:, : len(asking)].t()
