@@ -1,8 +1,9 @@
 """The second recipe of the chaos suite: stages that the first one (tests/chaos.py) has not, on two hundred small pages.
 
-Web archives and JSON lines, both written here and always the same, go through every data stage that needs neither a
-network nor an encoder. A recipe has one goal and this one has three ends, so it is three files that differ in `goal`
-alone: they are run one after another into one root, and what an earlier one made, a later one keeps.
+Web archives, JSON lines and a crawl as Common Crawl publishes it, written here and always the same, go through every
+data stage that needs neither a network nor an encoder. A recipe has one goal and this one has four ends, so it is four
+files that differ in `goal` alone: they are run one after another into one root, and what an earlier one made, a later
+one keeps.
 """
 
 import json
@@ -11,12 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tests.test_ingest_common_crawl import mirrored
 from tests.toys import prose
 from tundish.cluster.shards import Dataset, opened
 from tundish.operators.web.warc_write import pair
 
 ARCHIVES, PAGES, NOTES = 4, 50, 40  # files, pages of each, rows of each of two files
-GOALS = ("index", "mixed", "links")
+GOALS = ("index", "mixed", "links", "fetched")
 RECIPE = """
 archives: {{Ingest: {{archives: ["{files}/*.warc.gz"], split: 20000}}}}
 web: {{Extract: {{archives: archives}}}}
@@ -49,6 +51,8 @@ index: {{Index: {{documents: documents, signatures: signatures, corpus: corpus, 
 tokens: {{Tokenize: {{corpus: corpus, vocabulary: 300, holdout: 0.05}}}}
 mixed: {{Mix: {{of: {{all: tokens}}}}}}
 links: {{Outlinks: {{archives: archives}}}}
+crawled: {{CommonCrawl: {{crawl: CC-MAIN-2025-05, base: "{files}/commoncrawl"}}}}
+fetched: {{Extract: {{archives: crawled}}}}
 goal: {goal}
 """
 EXAM = [f"Which {prose(90_000 + row, 1)} And why would it be so on every day of the year?" for row in range(8)]
@@ -87,6 +91,7 @@ def recipes(folder: Path) -> list[str]:
     for name in ("a", "b"):
         rows = [{"url": f"http://{name}.example/{row}", "text": note(name, row)} for row in range(NOTES)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mirrored(folder / "commoncrawl")
     (folder / "exam.tsv").write_text("".join(f"{line}\n" for line in ("question", *EXAM)))
     paths = [folder / f"{goal}.yaml" for goal in GOALS]
     for path, goal in zip(paths, GOALS, strict=True):
@@ -108,17 +113,23 @@ def digests(root: Path) -> dict[str, str]:
     return found
 
 
-def sealed(root: Path, stage: str) -> Dataset:
-    """What the only stage of this name sealed."""
-    [folder] = root.glob(f"{stage}-*/")
-    dataset = opened(str(folder))
-    assert dataset is not None, f"{stage} is not sealed"
-    return dataset
+def sealed(root: Path, stage: str) -> list[Dataset]:
+    """What the stages of this name sealed."""
+    datasets = [opened(str(folder)) for folder in root.glob(f"{stage}-*/")]
+    made = [dataset for dataset in datasets if dataset is not None]
+    assert made, f"{stage} is not sealed"
+    assert len(made) == len(datasets), f"one {stage} is not sealed"
+    return made
 
 
 def found(root: Path, stage: str, column: str) -> int:
-    """In how many rows a column holds something: a list that is not empty, a number above 0, else any value."""
-    count, dataset = 0, sealed(root, stage)
+    """In how many rows a column holds something: a list that is not empty, a number above 0, else any value; the
+    fewest of the stages of this name."""
+    return min(filled(dataset, column) for dataset in sealed(root, stage))
+
+
+def filled(dataset: Dataset, column: str) -> int:
+    count = 0
     for name in dataset.names:
         values = dataset.read(name)[column]
         if pa.types.is_list(values.type):

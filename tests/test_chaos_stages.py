@@ -27,8 +27,14 @@ AT = {  # what workers say they are at, of every stage that has a pass; some sha
     ),
     "mixed": ("Tokenize: cut",),
     "links": ("Outlinks",),
+    "fetched": ("CommonCrawl: index", "CommonCrawl: ranges: cut", "CommonCrawl: ranges", "Extract"),
 }  # fmt: skip
-BEGUN = {"index": ("gather", "estimate", "substrings", "index"), "mixed": ("mix",), "links": ("outlinks",)}
+BEGUN = {
+    "index": ("gather", "estimate", "substrings", "index"),
+    "mixed": ("mix",),
+    "links": ("outlinks",),
+    "fetched": ("commoncrawl",),
+}
 COLUMNS = {  # what a stage has found in some documents, or there would be nothing to lose
     "extract": "id", "lines": "edits", "repeated": "repeated_bytes", "substrings": "repeated_bytes", "mask": "edits",
     "decontaminate": "contaminated", "deduplicate": "twin", "refine": "reason", "rate": "quality_good",

@@ -67,7 +67,11 @@ def pages() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    top = tmp_path_factory.mktemp("commoncrawl")
+    return mirrored(tmp_path_factory.mktemp("commoncrawl"))
+
+
+def mirrored(top: Path) -> Path:
+    """A folder that holds what Common Crawl would publish of these pages."""
     crawl = f"crawl-data/{CRAWL}"
     names = [f"{crawl}/segments/1736703361941.29/warc/CC-MAIN-2025-{n:05d}.warc.gz" for n in range(ARCHIVES)]
     bodies = {name: b"" for name in names}
