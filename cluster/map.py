@@ -206,6 +206,8 @@ def map_(
                 gathered[j][o].append(Shard.of(plain))
         latest = [[each[-1] for each in outs] for outs in gathered]
         cluster.watch(stage, done, len(items), _told(stage, result, latest, getattr(cluster, "workers", 0)))
+    for out in (out for job in jobs for out in job.outs if store.local(out.uri) is not None):
+        store.sweep(out.uri)  # of workers that were killed meanwhile; elsewhere it would be a listing for each stage
     sealed = []
     for job, outs, its_origin in zip(jobs, gathered, origins, strict=True):
         datasets = [

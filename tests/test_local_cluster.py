@@ -332,6 +332,7 @@ def test_where_a_worker_is_killed_another_does_what_it_was_at(tmp_path: Path) ->
     fn = Killed(lengths, "part-00004", str(tmp_path / "died"))
     made = mapped(Local(workers=2), str(tmp_path / "out"), first=fn)
     assert (tmp_path / "died").exists()
+    assert not list(tmp_path.glob("out/**/*.attempt")), "what it had begun to write lies there"
     assert {n: d.digest for n, d in made.items()} == {n: d.digest for n, d in mapped(Local(), f"{tmp_path}/b").items()}
 
 
