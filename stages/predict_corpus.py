@@ -26,6 +26,7 @@ from tundish.cluster.map import map_
 from tundish.cluster.shards import Dataset
 from tundish.cluster.verbs import At, Cluster, Job
 from tundish.operators.text import tokenizer
+from tundish.stages.predict_columns import learnt_in
 from tundish.stages.pretrain import file_of
 from tundish.stages.stage import Place, Stage
 from tundish.stages.vocabulary import kept_in
@@ -88,7 +89,8 @@ class Asking:
 
 
 def asking(model: Dataset, length: int, kinds: tuple[str, ...], *, calibrated: bool) -> Asking:
-    """What Finetune sealed, each file checked against its digest. Raises ValueError for a task not of `kinds`."""
+    """What Finetune sealed, each file checked against its digest. Raises ValueError for a task not of `kinds`, and for
+    a model that knows pairs of texts alone."""
     for name in (*FILES, kept_in(model)):
         file_of(model, name)
     config = store.read_json(store.join(model.uri, "config.json"))
@@ -96,6 +98,8 @@ def asking(model: Dataset, length: int, kinds: tuple[str, ...], *, calibrated: b
         raise ValueError(
             f"the model was tuned to {config['task']}, and documents are asked by {', '.join(kinds)}; give another"
         )
+    if learnt_in(model.uri, config["task"]).pair:
+        raise ValueError("the model was tuned on pairs of texts, and a document is one; give one tuned on single texts")
     reads = config["shape"]["length"]
     pieces = min(length or reads, reads) - 2  # [CLS] and [SEP] count as well
     return Asking(model.uri, model.digest, config["task"], tuple(config["names"]), pieces, calibrated)

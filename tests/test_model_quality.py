@@ -419,6 +419,18 @@ def test_grade_refuses_labels_without_worth(tmp_path: Path, tuned: tuple[str, Fi
         Grade(new, new)
 
 
+def test_a_model_of_pairs_is_asked_about_no_document(tmp_path: Path, tuned: tuple[str, Finetune]) -> None:
+    root = shutil.copytree(tuned[0], tmp_path / "root")
+    rows = [f"{toys.prose(n, 1).strip()}\t{toys.prose(n + n % 2, 1).strip()}\t{n % 2}" for n in range(40)]
+    (tmp_path / "pairs.tsv").write_text("\n".join(["text\tsecond\tlabel", *rows]) + "\n")
+    own = {"seeds": (1,), "epochs": 1, "fresh": False, "columns": {"second": "second"}}
+    pairs = replace(tuned[1], train=str(tmp_path / "pairs.tsv"), **own)
+    new = documents(tmp_path / "new", ["A text."])
+    for stage in (Predict(new, pairs), Grade(new, pairs)):
+        with pytest.raises(ValueError, match="tuned on pairs of texts, and a document is one"):
+            run(stage, Local(), str(root))
+
+
 # -- real pages
 
 
