@@ -17,7 +17,7 @@ import yaml
 
 from tundish.cluster import store
 from tundish.pipeline.contaminated_told import lines_of
-from tundish.pipeline.tuned_training import ranged
+from tundish.pipeline.tuned_training import leaks, ranged
 from tundish.stages.finetune_task import MEASURES
 
 OPTIONS = (
@@ -46,11 +46,24 @@ def with_company(command: Callable[..., Any]) -> Callable[..., Any]:
     return taking
 
 
-def joined(task: Any, wanted: Wanted, length: int) -> tuple[Any, list[str]]:
-    """The task with the others beside it, and what is to be said of them; the task itself where none was named. A root
-    without a corpus is refused here, before anything is trained."""
+def joined(
+    task: Any,
+    wanted: Wanted,
+    files: Mapping[str, Any],
+    *,
+    columns: Mapping[str, Any] | None = None,
+    length: int = 0,
+    apart: bool = False,
+    options: Mapping[str, Any] | None = None,
+    splits: int = 0,
+) -> tuple[Any, list[str]]:
+    """The task with the others beside it, and what is to be said of them; the task itself where none was named. `files`
+    and the rest as `finetune_files.prepared` had them; `splits`: how many random ones are made too. A root without a
+    corpus is refused here, before anything is trained."""
+    from tundish.stages.examples_checks import parts
+    from tundish.stages.finetune_files import split
     from tundish.stages.finetune_mixed import mixed, planned
-    from tundish.stages.finetune_others import mixing_of, others_of
+    from tundish.stages.finetune_others import drawn_from, mixing_of, others_of
 
     if wanted.corpus is not None:
         from tundish.pipeline.contaminated import looked_in
@@ -61,10 +74,23 @@ def joined(task: Any, wanted: Wanted, length: int) -> tuple[Any, list[str]]:
         if wanted.mixing != Wanted().mixing:
             raise ValueError(f"--mixing {wanted.mixing} mixes tasks, and there is one; name others with --beside FILE")
         return task, []
-    others, odd = others_of(task.model, read_tasks(wanted.beside), task.out, length=length)
+    own, _ = split(parts(task.kind, files, columns, **(options or {})), apart=apart)
+    others, odd = others_of(task.model, read_tasks(wanted.beside), task.out, length=length, of=own, apart=apart)
     made = mixed(task, others, mixing)
+    odd += drawn_from(others, own) if splits and not apart else []
     steps = ", ".join(f"{count:,} of {name}" for name, count in planned(made).items())
     return made, [*odd, f"beside its own steps a run takes {steps}"]
+
+
+def on_split(model: str, wanted: Wanted, length: int, apart: bool) -> Callable[[Mapping[str, Any], str], Any] | None:
+    """The others beside a random split of these parts, laid under a folder; None where they are those of the standard
+    split: there are none, or nothing leaves their trains."""
+    if wanted.beside is None or not apart:
+        return None
+    from tundish.stages.finetune_others import others_of
+
+    written = read_tasks(wanted.beside)
+    return lambda found, out: others_of(model, written, out, length=length, of=found, apart=True)[0]
 
 
 def read_tasks(uri: str) -> Told:
@@ -103,4 +129,5 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         if part in result["tested"]:
             gain = ranged(measures[result["measure"]], "+.3f")
             said.append(f"gain over the same training alone, {part}: {result['measure']} {gain}")
+    said += leaks(result)
     return said + (lines_of(result["contamination"]) if "contamination" in result else [])

@@ -92,14 +92,16 @@ def finetune_command(
     task, report = prepared(model, kind, files, out, guarded=True, **given, **asked)
     keep(task, files, own, [column_of(each) for each in slices], **reading)
     cli_search.comparable(task, wanted)
-    task, odd = cli_company.joined(task, company, length)
+    task, odd = cli_company.joined(task, company, files, splits=wanted.splits, **given)
+    others = cli_company.on_split(model, company, length, apart)
     for sentence in filter(None, [tuned_classes.line(report), *report["told"], *odd]):
         ERR.print(sentence, highlight=False, soft_wrap=True, markup=False)
     with Progressed(ERR, quiet=as_json) as shown, cluster_of(on, None, shown.watch) as bring:
         cluster = bring()
         task, found, trials = cli_search.searched(task, wanted, cluster, trainers)
         cluster.gang("Finetune", partial(tune, task), size=trainers[1], least=trainers[0])
-        found |= cli_search.beside(task, wanted, cluster, trainers, partial(divided, task, files, **given), trials)
+        again = partial(divided, task, files, others=others, **given)
+        found |= cli_search.beside(task, wanted, cluster, trainers, again, trials)
         found |= cli_company.told(task, company, files, own, cluster)
     result = json.loads((Path(out) / "result.json").read_text()) | found
     result |= {"f1_of": result["names"][1]} if kind == "classify" and len(result["names"]) == 2 else {}
@@ -248,6 +250,6 @@ def besides(result: dict[str, Any]) -> list[str]:
         rest = [why for why in (none, told.get("unjudged") and f"not judged after scaling: {told['unjudged']}") if why]
         lines.append("; ".join([f"{part}: expected calibration error {before:.3f}{scaled}", *rest]))
     for kind, points in result.get("curve", {}).items():
-        said = ", ".join(f"{point['mean']:.3f} of {point['size']:,}" for point in points)
+        said = ", ".join(f"{point['mean']:.3f} of {tuned_training.sized(point)}" for point in points)
         lines.append(f"{result['measure']} by examples, {kind}: {said}")
     return lines

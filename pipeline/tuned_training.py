@@ -38,6 +38,16 @@ def operations(value: float) -> str:
     return f"{value / size:.3g} {unit}"
 
 
+def sized(point: Told) -> str:
+    """How many examples a score is of, and in how many windows they were read, where those are more.
+
+    >>> sized({"size": 1200}), sized({"size": 200, "windows": 410})
+    ('1,200', '200 (410 windows)')
+    """
+    windows = f" ({point['windows']:,} windows)" if point.get("windows") else ""
+    return f"{point['size']:,}{windows}"
+
+
 def lasted(seconds: float | None) -> str:
     """
     >>> lasted(4.21), lasted(400.0), lasted(7200.0), lasted(None)
@@ -118,20 +128,40 @@ def company(result: Told) -> dict[str, Any] | None:
         return None
     own, others = own_steps(result), sum(one["steps"] for one in beside.values())
     mine = {"name": "this task", "task": result["task"], "examples": result["examples"]["train"], "steps": own}
+    mine |= {"windows": result["windows"]["train"]} if "windows" in result else {}
     rows: list[dict[str, Any]] = [mine, *({"name": name, **one} for name, one in beside.items())]
     for row in rows:
         measure = MEASURES[row["task"]]
         score = row.get("dev", {}).get(measure)
         shown = {"measure": measure if score else "", "score": score}
         row |= {"share": row["steps"] / max(1, own + others), **shown}
-    return {"how": how_of(mixing), "rows": rows, "gains": list(gains(result))}
+    how = ". ".join([how_of(mixing), *leaks(result)])
+    return {"how": how, "rows": rows, "gains": list(gains(result))}
+
+
+def leaks(result: Told) -> list[str]:
+    """That other tasks learnt texts of a tested part, or of dev.
+
+    >>> for part in ("test", "dev"):
+    ...     leaks({"beside": {"nli": {"shared": {part: {"exact": 3, "alike": 4}}}}})
+    ['nli beside learnt 4 texts of test, so scores on test are too high by what the trunk learned of them']
+    ['nli beside learnt 4 texts of dev, so what dev chooses is chosen on texts that the trunk learned']
+    """
+    each = [(name, *both) for name, one in result.get("beside", {}).items() for both in one.get("shared", {}).items()]
+    so = {"dev": "so what dev chooses is chosen on texts that the trunk learned"}
+    other = "so scores on {part} are too high by what the trunk learned of them"
+    return [
+        f"{name} beside learnt {counted(both['alike'], 'text')} of {part}, {so.get(part, other).format(part=part)}"
+        for name, part, both in each
+    ]
 
 
 def own_steps(result: Told) -> int:
     """Of one run on all examples, in the epochs that it had."""
     runs = [run for run in result.get("runs", []) if run["pretrained"] and not run["size"] and not run["failed"]]
     epochs = len(runs[0]["losses"]) if runs else result["epochs"]
-    return epochs * -(-int(result["examples"]["train"]) // int(result["batch"]))
+    rows = result.get("windows", result["examples"])["train"]  # a batch is of windows, where there are some
+    return epochs * -(-int(rows) // int(result["batch"]))
 
 
 def how_of(mixing: Told) -> str:

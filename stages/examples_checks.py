@@ -1,9 +1,9 @@
 """Parts of labelled examples side by side: the classes of one for all, texts that are in two, and a report for JSON.
 
-Promises: labels mean the same in every part; one that train does not know is refused by row, with the nearest. Equal
-texts are told with counts: in train and another part or in dev and a test, exactly and when white space and case are
-left aside; in one with different labels. Nothing is removed unless `without` is asked. Costs a hash table of the texts.
-Refuses a part to train on with one class, one value or nothing in it.
+Promises: labels mean the same in every part; one that train does not know (of tags: a type) is refused by row, with
+the nearest. Equal texts are told with counts: in train and another part or in dev and a test, exactly and when white
+space and case are left aside; in one with different labels. Nothing is removed unless `without` is asked. Costs a hash
+table of the texts. Refuses a part to train on with one class, one value or nothing in it.
 """
 
 from collections import Counter, defaultdict
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tundish.stages.examples import IDENTITY, NAMED, Examples, key_of, read
-from tundish.stages.examples_tags import entities, ordered
+from tundish.stages.examples_tags import OUTSIDE, entities, ordered, parted
 
 TRAIN, DEV = "train", "dev"
 BESIDE = ("title", "lead")  # texts that are not what is learned from
@@ -25,8 +25,9 @@ QUANTILES = {"least": 0.0, "p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75,
 def parts(
     kind: str, files: Mapping[str, str | Sequence[str]], columns: Mapping[str, Any] | None = None, **options: Any
 ) -> dict[str, Examples]:
-    """Read `train` and the other parts under its classes (tags: under those of all parts). `options`: as `read` takes
-    them; where files of the parts differ, read each with `names` instead."""
+    """Read `train` and the other parts under its classes; of tags a part may have other prefixes (E- for I-) of the
+    types that train knows. `options`: as `read` takes them; where files of the parts differ, read each with `names`
+    instead."""
     if TRAIN not in files:
         raise ValueError(f"the parts are {', '.join(files)}; name one of them {TRAIN!r}")
     found = {TRAIN: read(kind, files[TRAIN], columns, **options)}
@@ -35,10 +36,20 @@ def parts(
             found[TRAIN],
             *(read(kind, paths, columns, **options) for name, paths in files.items() if name != TRAIN),
         ]
-        options = {**options, "names": ordered({name for one in each for name in one.names})}
+        options = {**options, "names": _tags(found[TRAIN].names, {name for one in each for name in one.names})}
         found = {TRAIN: read(kind, files[TRAIN], columns, **options)}
     options = {**options, "names": found[TRAIN].names}
     return found | {name: read(kind, paths, columns, **options) for name, paths in files.items() if name != TRAIN}
+
+
+def _tags(own: Sequence[str], every: set[str]) -> tuple[str, ...]:
+    """The tags of all parts that can be learned from train's own: those, O, and other prefixes of their types.
+
+    >>> _tags(["O", "B-LOC", "I-LOC"], {"O", "B-LOC", "I-LOC", "E-LOC", "B-ORG", "LOC"})
+    ('O', 'B-LOC', 'I-LOC', 'E-LOC')
+    """
+    types = {kind for prefix, kind in map(parted, own) if prefix}
+    return ordered(name for name in every if name in (*own, OUTSIDE) or (parted(name)[0] and parted(name)[1] in types))
 
 
 def checked(found: Mapping[str, Examples]) -> list[str]:
@@ -162,15 +173,15 @@ def shared(train: Examples, other: Examples) -> dict[str, int]:
 
 def _shared(name: str, train: Examples, one: Examples) -> list[str]:
     why = "its score is too high by what was learned by heart (--apart takes them out of train)"
-    return _in_both(name, one, TRAIN, shared(train, one), why)
+    return in_both(name, one, TRAIN, shared(train, one), why)
 
 
 def _chosen_on(name: str, dev: Examples, one: Examples) -> list[str]:
     why = f"settings, epochs and a temperature that {DEV} chooses are chosen on them; leave --dev out, or give another"
-    return _in_both(name, one, DEV, shared(dev, one), why)
+    return in_both(name, one, DEV, shared(dev, one), why)
 
 
-def _in_both(name: str, one: Examples, other: str, found: Mapping[str, int], why: str) -> list[str]:
+def in_both(name: str, one: Examples, other: str, found: Mapping[str, int], why: str) -> list[str]:
     """How many texts of a part another has, and why that matters; nothing where it has none."""
     if not found["alike"]:
         return []

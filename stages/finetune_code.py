@@ -185,7 +185,8 @@ def made_for(task: TuneTask, sizes: Sequence[int]) -> list[tuple[TuneTask, Run, 
 def concluded(task: TuneTask, train: Rows) -> Told:
     """Write what the blocks come to."""
     sizes, labels = sizes_of(train), labels_of(train)
-    told: Told = {"examples": len(train), "classes": labels.classes, "sizes": sizes}
+    told: Told = {"examples": len(train.begins), "classes": labels.classes, "sizes": sizes}
+    told |= {"windows": len(train)} if len(train) > len(train.begins) else {}  # which sizes count
     counts = np.concatenate([[0], np.cumsum(labels.each)])[sizes].tolist()
     for name, pretrained in (("pretrained", True), ("fresh", False))[: 1 + task.scratch]:
         each = [[_sealed(task, Run(pretrained, seed, size)) for size in sizes[:-1]] for seed in task.seeds]

@@ -12,6 +12,7 @@ Refuses what `examples` and `examples_checks` refuse. Costs the files in memory.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tundish.cluster import store
@@ -19,10 +20,11 @@ from tundish.cluster.digests import digest_once
 from tundish.operators.model import writer
 from tundish.operators.model.shape import Shape
 from tundish.operators.text import tokenizer
-from tundish.stages import examples_checks, examples_splits, finetune_again, hub
+from tundish.stages import examples_checks, examples_splits, finetune_again, finetune_fits, hub
 from tundish.stages.examples import Examples
 from tundish.stages.examples_tokens import Tokens, save, tokenized
 from tundish.stages.finetune_kinds import place_of
+from tundish.stages.finetune_rows import windows_of
 from tundish.stages.finetune_task import Aids, TuneTask
 from tundish.stages.language_model import vocabulary_in
 
@@ -57,7 +59,8 @@ def prepared(
     task, report = laid(model, found, out, length=length, aids=aids, **more)
     report |= {"columns": dict(columns or {}), "removed_from_train": gone, "told": odd + cut(report)}
     store.write_json(store.join(out, DATA), report)
-    since = finetune_again.since(task, columns or {}) if guarded else []
+    asked = replace(task, sizes=tuple(more.get("sizes") or ()))  # as they were said: of examples, not windows
+    since = finetune_again.since(asked, columns or {}) if guarded else []
     return task, {**report, "told": report["told"] + since}
 
 
@@ -75,13 +78,17 @@ def cut(report: Mapping[str, Any]) -> list[str]:
 def laid(
     model: str, found: Mapping[str, Examples], out: str, *, length: int = 0, aids: Aids | None = None, **more: Any
 ) -> tuple[TuneTask, dict[str, Any]]:
-    """The same of parts that were read and split already: train in the order in which samples of it are taken."""
+    """The same of parts that were read and split already: train in the order in which samples of it are taken. Sizes
+    count examples of the files; those of the task are of its parts, so all windows of an example are in a sample."""
     body = vocabulary_in(model)
     pieces = tokenizer.load(body)
     kind, shape = found[TRAIN].kind, hub.read(model, partial=True, outlined=True).shape
     refuse_unfit(found, shape, length, more.get("sizes") or ())  # before anything is laid
+    finetune_fits.refuse(shape, aids or Aids(), more.get("pooling") or "")
     reads = shape.length
     tokens = {name: tokens_of(one, pieces, length or reads) for name, one in found.items()}
+    if more.get("sizes"):  # a run knows rows of the part alone
+        more["sizes"] = tuple(windows_of(tokens[TRAIN].table, size) for size in more["sizes"])
     for name, one in tokens.items():
         save(store.join(out, f"{name}.arrow"), one)
     store.write(store.join(out, pieces.file), body)

@@ -8,7 +8,8 @@ Promises: the task's own batches are those it has alone, in their order: an epoc
 come between as often as the mixture's shares ask. Which task a step is of is a function of the step, which rows and
 what is dropped of seed and step. Its runs are sealed as any other, under a key that holds the others' examples and the
 mixture. What the others learn is told by their own dev part. Costs a step for each batch of theirs, and a head. Of the
-aids those of the trunk hold for all (layerwise, mixout, layerdrop). Refuses mixtures it does not know.
+aids those of the trunk hold for all (layerwise, mixout, layerdrop). Refuses mixtures it does not know, and
+to thaw a trunk step by step under a task that has no head of its own to begin with.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from tundish.stages.finetune_kinds import asked, readied, scored
 from tundish.stages.finetune_means import gained, over
 from tundish.stages.finetune_one import DTYPES, Besides, Weights, begun_of, order_of, step_of, trained
 from tundish.stages.finetune_rows import Rows, rows_of
-from tundish.stages.finetune_task import VERSIONS, Aids, Run, TuneTask
+from tundish.stages.finetune_task import AIDED, VERSIONS, Aids, Run, TuneTask
 
 FIRST = "first"
 BESIDE = 79  # a stream of seeds
@@ -62,7 +63,8 @@ class Mixing:
 @dataclass(frozen=True)
 class Other:
     """A task beside the one that counts: its parts as tokens, the digest of both, and where the truth of questions of
-    its dev part lies (empty for none)."""
+    its dev part lies (empty for none). `shared`: part of the one that counts -> how many of its texts this one learns
+    (`examples_checks.shared`), where there are any; it is told, and decides no run."""
 
     name: str
     kind: str
@@ -71,6 +73,7 @@ class Other:
     digest: str
     scheme: str = ""
     truth: str = ""
+    shared: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,15 @@ class MixedTask(TuneTask):
 
     others: tuple[Other, ...] = ()
     mixing: Mixing = field(default_factory=Mixing)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        still = [each for each in self.others if each.kind not in AIDED["unfreeze"]]
+        if self.aids.unfreeze and still and self.mixing.how != FIRST:  # those that come first learn on the whole trunk
+            raise ValueError(
+                f"{still[0].name} beside is a task of {still[0].kind}, which learns nothing while unfreeze holds the "
+                "trunk; leave the aid unfreeze out, or let it learn before: --mixing first"
+            )
 
     @property
     def key(self) -> str:
@@ -208,7 +220,8 @@ def planned(task: MixedTask) -> dict[str, int]:
     sizes = tuple(len(rows_of(uri, task.specials, ANY)) for uri in uris)
     names = [each.name for each in task.others]
     if task.mixing.how == FIRST:
-        ahead = replace(task, mixing=Mixing(limit=task.mixing.limit), epochs=task.mixing.epochs or task.epochs)
+        own = {"epochs": task.mixing.epochs or task.epochs, "aids": Aids()}
+        ahead = replace(task, mixing=Mixing(limit=task.mixing.limit), **own)
         counts = np.bincount(line_of(ahead, sizes[1:])[0], minlength=len(names))
     else:
         counts = np.bincount(line_of(task, sizes)[0], minlength=len(names) + 1)[1:]
@@ -288,10 +301,13 @@ def beside(task: MixedTask) -> dict[str, Any]:
     runs = [finetune_runs.sealed(task, run) for run in _whole(task)]
     each = [one["beside"] for one in runs if one and not one["failed"] and one.get("beside")]
     found = {}
-    for name in (other.name for other in task.others if each):
-        mine = [one[name] for one in each]
+    for other in task.others if each else ():
+        mine = [one[other.name] for one in each]
         scores = {key: over(key, [one["dev"][key] for one in mine]) for key in mine[0]["dev"]}
-        found[name] = {key: mine[0][key] for key in ("task", "examples", "steps")} | {"dev": scores}
+        about = {key: mine[0][key] for key in ("task", "examples", "steps")} | {"dev": scores}
+        examples = len(rows_of(other.train, task.specials, ANY).begins)
+        about |= {"examples": examples, "windows": about["examples"]} if examples < about["examples"] else {}
+        found[other.name] = about | ({"shared": dict(other.shared)} if other.shared else {})
     return found
 
 

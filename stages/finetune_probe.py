@@ -36,7 +36,7 @@ from tundish.operators.model.heads import Tuned
 from tundish.operators.model.shape import Shape
 from tundish.operators.ratio import Band, banded
 from tundish.operators.text import tokenizer
-from tundish.stages import examples_checks
+from tundish.stages import examples_checks, finetune_fits
 from tundish.stages.examples import Examples, key_of
 from tundish.stages.finetune_beside import SHOWN, tested
 from tundish.stages.finetune_compute import once
@@ -149,8 +149,11 @@ def probe(
     examples_checks.checked(given)
     found, _ = split(given, apart=apart)
     refuse_unfit(found, shape, length, more.get("sizes") or ())
+    finetune_fits.refuse(shape, more.get("aids") or Aids(), more.get("pooling") or "")
     read = time.perf_counter() - began
     parts, tokenizing = _parts(found, pieces, length or shape.length)
+    if kind in ("tag", "answer") and more.get("sizes"):  # of examples, and runs are of windows
+        more["sizes"] = tuple(round(size * parts[TRAIN].count / len(found[TRAIN])) for size in more["sizes"])
     again = sum(len(given.get(name, given[TRAIN])) for name in tested(found)) / sum(map(len, given.values()))
     with tempfile.TemporaryDirectory(prefix="tundish-probe-") as out:
         store.write(store.join(out, pieces.file), body)

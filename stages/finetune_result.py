@@ -1,5 +1,7 @@
 """What the runs of a fine-tuning come to: scores with their doubt, beside what they have to beat.
 
+    examples     of each part, rows of its files; windows: of how many windows tags and answers were learnt and read,
+                 where those are more
     parts        part -> measure -> mean, interval over seeds (stages/finetune_means), every seed's; `of`: of how many
                  runs the mean leaves out those whose loss was no number
     majority     what the most frequent answer scores
@@ -13,7 +15,7 @@
     classes      precision, recall, F1 of each, and who is taken for whom; of the first tested part, all seeds together
     slices       of each tested part, where the score falls short (stages/finetune_slices)
     hardest, suspects      of the first tested part, with texts (stages/finetune_hardest)
-    curve        scores by the number of examples
+    curve        scores by the number of examples, with their `windows` where those are more
     runs         of every run its loss by epoch, its score on dev by epoch where it was asked, and why it failed
 
 Promises: a function of sealed runs and of what lies beside the parts. Costs milliseconds and the bootstraps.
@@ -45,7 +47,7 @@ def result_of(task: TuneTask, parts: Mapping[str, Rows], found: Found) -> dict[s
     told: dict[str, Any] = {
         "task": task.kind,
         "measure": MEASURES[task.kind],
-        "examples": {name: len(rows) for name, rows in parts.items()},
+        "examples": {name: len(rows.begins) for name, rows in parts.items()},
         "names": list(parts["train"].names),
         "seeds": list(task.seeds),
         "epochs": task.epochs,
@@ -55,6 +57,8 @@ def result_of(task: TuneTask, parts: Mapping[str, Rows], found: Found) -> dict[s
         "parts": {name: _part(task, name, parts, runs, whole) for name in parts if name != "train"},
         "runs": [_run(run, runs[run][0]) for run in task.runs],
     }
+    if any(len(rows) > len(rows.begins) for rows in parts.values()):
+        told["windows"] = {name: len(rows) for name, rows in parts.items()}
     told |= _aids(task, {run.pretrained: runs[run][0]["rate"] for run in reversed(whole)})
     ours = [run for run in whole if run.pretrained and not runs[run][0]["failed"]]
     if asked and ours:
@@ -193,7 +197,7 @@ def _classes(task: TuneTask, rows: Rows, logits: Sequence[np.ndarray]) -> Any:
 
 def _curve(task: TuneTask, parts: Mapping[str, Rows], runs: Mapping[Run, Any], name: str) -> Any:
     """Scores by size, from pretrained and fresh weights, with intervals over seeds."""
-    measure, told = MEASURES[task.kind], {}
+    measure, told, begins = MEASURES[task.kind], {}, parts["train"].begins
     for kind, pretrained in (("pretrained", True), ("fresh", False)):
         points = []
         for size in (*sorted(task.sizes), len(parts["train"])):
@@ -202,7 +206,9 @@ def _curve(task: TuneTask, parts: Mapping[str, Rows], runs: Mapping[Run, Any], n
             mine = [each for each in mine if each["run"]["size"] == asked]
             scores = [each["scores"][name][measure] for each in mine if not each["failed"]]
             if scores:
-                points.append({"size": size, **_of(len(mine), measure, scores)})
+                examples = int(np.searchsorted(begins, size))
+                cut = {"windows": size} if size > examples else {}
+                points.append({"size": examples, **cut, **_of(len(mine), measure, scores)})
         if points:
             told[kind] = points
     return told

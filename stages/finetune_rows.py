@@ -42,6 +42,19 @@ class Batch(NamedTuple):
     unwanted: "Batch | None" = None
 
 
+def begins_of(table: pa.Table) -> np.ndarray:
+    """(examples,) where the windows of each begin; without windows each row is an example."""
+    if "window" not in table.column_names:
+        return np.arange(table.num_rows)
+    return np.flatnonzero(table["window"].combine_chunks().fill_null(0).to_numpy() == 0)
+
+
+def windows_of(table: pa.Table, size: int) -> int:
+    """Rows that hold the first `size` examples."""
+    begins = begins_of(table)
+    return int(begins[size]) if size < len(begins) else int(table.num_rows)
+
+
 @dataclass(frozen=True)
 class Rows:
     """All examples of a part. `kind` and `names` as its file says; `specials` of the vocabulary. `stack`: whether a
@@ -59,6 +72,11 @@ class Rows:
     @cached_property
     def tokens(self) -> tuple[np.ndarray, np.ndarray]:
         return flattened(self.table["tokens"])
+
+    @cached_property
+    def begins(self) -> np.ndarray:
+        """(examples,) the first row of each example of the files: tags and answers are read in one or more windows."""
+        return begins_of(self.table)
 
     @cached_property
     def second(self) -> np.ndarray | None:

@@ -11,8 +11,8 @@ drawn one by one: of questions about few contexts it is too narrow. A slice is `
 the bad side of the whole's; one of many slices may be so by chance.
 
 Promises: a function of what was said; no training. Costs a bootstrap a slice, of counts. Slices of fewer than `FEW`
-units have no bootstrap interval. What splits a part into one slice only is left out, and so are kinds without a score
-of each unit.
+units have no bootstrap interval. What splits a part into one slice only is left out, and so are slices in which no
+label or entity is true (no F1 can say how they fare) and kinds without a score of each unit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -88,8 +88,14 @@ def sliced(
 
 
 def _each(measure: str, units: Units, family: Family, whole: Mapping[str, Any]) -> list[dict[str, Any]]:
-    told = [_told(measure, units, each) for each in family.slices if each.here.any()]
+    told = [_told(measure, units, each) for each in family.slices if each.here.any() and _sought(units, each)]
     return [each | {"worse": _worse(measure, each, whole)} for each in told if each["score"] is not None]
+
+
+def _sought(units: Units, one: Slice) -> bool:
+    """Whether there is anything to find: where not, F1 is 0 by construction as soon as anything is said."""
+    counts = (units.counts if one.counts is None else one.counts)[one.here]
+    return counts.shape[1] != 3 or bool(counts[:, 2].any())
 
 
 def _told(measure: str, units: Units, one: Slice) -> dict[str, Any]:
@@ -170,7 +176,7 @@ def _by_truth(task: TuneTask, rows: Rows, said: Said, truth: Any, units: Units) 
         held = np.asarray(rows.targets) > 0
         each = [Slice(name, held[:, at]) for at, name in enumerate(rows.names)]
         each = sorted(each, key=lambda one: -int(one.here.sum()))[:MOST]
-        return [Family("label", "examples", [*each, Slice("no label", ~held.any(1))])]
+        return [Family("label", "examples", each)]
     if task.kind == "regress":
         return [Family("value", "examples", thirds(np.asarray(rows.targets, np.float64)))]
     if task.kind == "tag":

@@ -38,14 +38,18 @@ def divided(
     length: int = 0,
     apart: bool = False,
     options: Mapping[str, Any] | None = None,
+    others: Callable[[Mapping[str, Examples], str], Any] | None = None,
 ) -> list[TuneTask]:
-    """The task on each random split, its files laid; `files` and the rest as `finetune_files.prepared` had them."""
+    """The task on each random split, its files laid; `files` and the rest as `finetune_files.prepared` had them.
+    `others(parts, out)`: the tasks beside it on a split, where what they learn depends on its parts."""
     standard, _ = split(examples_checks.parts(task.kind, files, columns, **(options or {})), apart=apart)
     made = []
     for seed in seeds:
         out = store.join(task.out, "splits", str(seed))
-        other, _ = laid(task.model, anew(standard, seed), out, length=length)
+        found = anew(standard, seed)
+        other, _ = laid(task.model, found, out, length=length)
         here = {name: getattr(other, name) for name in ("parts", "digests", "truth", "out")}
+        here |= {"others": others(found, out)} if others else {}
         made.append(replace(task, sizes=(), **here))
     return made
 

@@ -4,6 +4,7 @@ A run is one training: from pretrained or fresh weights, with one seed, on so ma
 by itself, so a fine-tuning that is stopped goes on with the runs that are missing.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, NamedTuple
@@ -41,6 +42,13 @@ AIDED = {  # aid -> the kinds that can take it; the others are of every kind
     "unfreeze": ("classify", "multilabel", "regress", "tag", "answer"),  # vectors have no head to begin with
 }
 HOLDING = ("layerwise", "mixout", "lora", "unfreeze")  # aids that keep weights near what pretraining made of them
+LIMITS = (  # of settings that a search may draw: what lies outside trains nothing, or cannot be computed
+    ("warmup", 0.0, 1.0),
+    ("weight_decay", 0.0, 1e6),
+    ("clip", 1e-12, math.inf),
+    ("dropout", 0.0, 1.0),
+    ("temperature", 1e-6, 1e6),
+)
 LORA = 10  # times the rate of all weights
 
 
@@ -73,10 +81,14 @@ class Aids:
         if not 0 < self.layerwise <= 1:
             raise ValueError(f"layerwise is {self.layerwise}; it is above 0, and 1 where all layers learn alike")
         for name in ("fresh_top", "patience", "lora", "unfreeze", "rdrop", "sift"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it is 0 where it is off, and never less")
+            if not 0 <= getattr(self, name) < math.inf:  # nor is it nan, which is below nothing
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it is 0 where it is off, else a finite number above 0"
+                )
         if self.lora and (self.unfreeze or self.fresh_top):
             raise ValueError("LoRA keeps the trunk still, and fresh_top and unfreeze change it; choose one of them")
+        if self.lora and self.mixout:
+            raise ValueError("LoRA keeps the trunk still, so mixout has nothing to mix there; choose one of them")
 
     @property
     def held(self) -> dict[str, Any]:
@@ -86,7 +98,7 @@ class Aids:
 
 
 def aids_of(said: Mapping[str, Any]) -> Aids:
-    """Aids by name, each a number or a word as its field is."""
+    """Aids by name, each a number or a word as its field is; a count is whole, and is never cut to be."""
     known = {each.name: type(each.default) for each in fields(Aids)}
     found: dict[str, Any] = {}
     for name, value in said.items():
@@ -94,8 +106,10 @@ def aids_of(said: Mapping[str, Any]) -> Aids:
             raise ValueError(f"there is no aid {name!r}; give some of {', '.join(known)}")
         try:
             found[name] = known[name](value)
-        except ValueError:
-            raise ValueError(f"the aid {name} is {value!r}; give it as {known[name].__name__}") from None
+        except (ValueError, TypeError, OverflowError):
+            found[name] = None
+        if found[name] is None or (isinstance(value, float) and known[name] is int and found[name] != value):
+            raise ValueError(f"the aid {name} is {value!r}; give it as {known[name].__name__}")
     return Aids(**found)
 
 
@@ -150,8 +164,11 @@ class TuneTask:
         if not self.seeds:
             raise ValueError("fine-tuning without a seed trains nothing; give at least one")
         for name, least in (("epochs", 1), ("batch", 1), ("at_once", 0), ("lr", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it is at least {least}")
+            if not least <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a finite number of at least {least}")
+        for name, low, high in LIMITS:
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a number from {low:g} to {high:g}")
         off = Aids()
         for name, kinds in AIDED.items():
             if self.kind not in kinds and getattr(self.aids, name) != getattr(off, name):

@@ -9,7 +9,7 @@ the parts it reads train and dev alone: no test has a say in what is chosen.
 Promises: the same trials for any number of ranks, and for both ways (`random` trains each to its end, `asha` stops
 early what falls behind: `stages/search_asha`); a trial that is sealed is not made again while what decides it is the
 same, so more trials add to those there are. Costs a training a trial, and dev once an epoch. Refuses a setting that the
-task refuses before the first trial begins, and to choose among trials that all failed.
+task or the model's shape refuses before the first trial begins, and to choose among trials that all failed.
 """
 
 import math
@@ -22,6 +22,7 @@ from typing import Any
 from tundish.cluster import store
 from tundish.operators.model import certainty
 from tundish.operators.model.shape import Shape
+from tundish.stages import finetune_fits, hub
 from tundish.stages.finetune_compute import clocked
 from tundish.stages.finetune_kinds import majority
 from tundish.stages.finetune_one import Besides, trained
@@ -55,8 +56,11 @@ class Search:
             raise ValueError(f"{self.trials} trials choose nothing; make at least one, better twenty")
         if "dev" not in self.task.parts:
             raise ValueError("a search has no dev part to score its trials on, and must not look at a test; give one")
-        for setting in self.settings:  # what a task refuses is refused before the first trial
-            applied(self.task, setting)
+        tasks = [applied(self.task, setting) for setting in self.settings]  # what a task refuses, it refuses here
+        if any(task.aids.fresh_top or task.pooling for task in tasks):
+            shape = hub.read(self.task.model, partial=True, outlined=True).shape
+            for task in tasks:
+                finetune_fits.refuse(shape, task.aids, task.pooling)
 
     @cached_property
     def settings(self) -> tuple[Setting, ...]:

@@ -182,7 +182,7 @@ def test_the_command_tells_it_and_names_what_it_cannot_do(root: str, planted: st
     with pytest.raises(ValueError, match="has no finished corpus"):
         CliRunner().invoke(cli, words, catch_exceptions=False)
     with pytest.raises(ValueError, match="there is no run under 'nowhere'"):
-        cli_company.joined(None, cli_company.Wanted(corpus="nowhere"), 0)
+        cli_company.joined(None, cli_company.Wanted(corpus="nowhere"), {})
 
 
 def test_a_fine_tuning_tells_what_its_tests_share_with_the_corpus(

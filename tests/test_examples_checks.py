@@ -57,12 +57,26 @@ def test_parts_share_the_classes_of_train(tmp_path: Path) -> None:
 
 
 def test_tags_of_all_parts_are_known(tmp_path: Path) -> None:
+    """Other prefixes of a type that train has are told; a type that it has not is a fault."""
     (tmp_path / "a.conll").write_text("New B-LOC\nYork I-LOC\n.\tO\n".replace("\t", " "))
-    (tmp_path / "b.conll").write_text("EU B-ORG\n. O\n")
+    (tmp_path / "b.conll").write_text("EU S-LOC\n. O\n")
     found = parts("tag", {"train": str(tmp_path / "a.conll"), "test": str(tmp_path / "b.conll")})
-    assert found["train"].names == found["test"].names == ("O", "B-LOC", "I-LOC", "B-ORG")
+    assert found["train"].names == found["test"].names == ("O", "B-LOC", "I-LOC", "S-LOC")
     told = checked(found)
-    assert told[0] == "train: of 4 classes 1 have no example to learn from: 'B-ORG'"
+    assert told[0] == "train: of 4 classes 1 have no example to learn from: 'S-LOC'"
+
+
+@pytest.mark.parametrize("odd", ["B-ORG", "I-FOO", "LOC", "NN"])
+def test_a_type_of_tags_that_train_does_not_know_is_refused_by_its_row(tmp_path: Path, odd: str) -> None:
+    (tmp_path / "a.conll").write_text("New B-LOC\nYork I-LOC\n. O\n")
+    (tmp_path / "b.conll").write_text(f"York I-LOC\n\nEU {odd}\n. O\n")
+    files = {"train": str(tmp_path / "a.conll"), "test": str(tmp_path / "b.conll")}
+    for given in (files, {"train": files["train"], "dev": files["test"], "test": files["train"]}):
+        with pytest.raises(ValueError, match=f"row 2 of b.conll has the label '{odd}', and the classes are 'O'"):
+            parts("tag", given)
+    found = parts("tag", files, faulty="drop")
+    assert found["test"].counts["dropped:unknown_label"] == 1
+    assert found["test"].names == found["train"].names == ("O", "B-LOC", "I-LOC")
 
 
 def test_classes_that_are_declared_and_absent_are_told(tmp_path: Path) -> None:

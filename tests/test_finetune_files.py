@@ -1,6 +1,7 @@
 """From files to a fine-tuning: what is read, split and told, and the command on top."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tundish.pipeline.cli import cli
 from tundish.pipeline.cli_finetune import aids_of, besides, columns_of, fallen, sizes_of, table_of
 from tundish.pipeline.cli_options import laid_folder, named_tests
 from tundish.pipeline.export import export
+from tundish.stages import finetune_task
 from tundish.stages.examples_tokens import load
 from tundish.stages.finetune_files import prepared
 from tundish.stages.finetune_task import Aids
@@ -258,12 +260,36 @@ def test_tests_have_names_of_their_own() -> None:
             named_tests(given)
 
 
+def test_what_the_shape_of_a_model_refuses_is_refused_before_a_part_is_laid(
+    model: str, labelled: str, tmp_path: Path
+) -> None:
+    for more, words in (
+        ({"aids": Aids(fresh_top=99)}, "fresh_top is 99, and the model has [0-9]+ blocks"),
+        ({"pooling": "luck"}, "cannot be pooled by 'luck'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            prepared(model, "classify", {"train": labelled}, str(tmp_path / "o"), columns={"text": "sentence"}, **more)
+    assert not (tmp_path / "o").exists()
+
+
 def test_words_of_the_command_are_understood_or_named() -> None:
     assert columns_of(("text=a", "label=-1")) == {"text": "a", "label": -1}
     assert aids_of(("rdrop=0.5", "lora=4", "balance=inverse")) == Aids(rdrop=0.5, lora=4, balance="inverse")
     for given, words in ((("rdrop",), "is not understood"), (("luck=1",), "of balance"), (("lora=many",), "as int")):
         with pytest.raises(ValueError, match=words):
             aids_of(given)
+    from_recipe = {"lora": 4.0, "rdrop": 1, "balance": "root"}
+    assert finetune_task.aids_of(from_recipe) == Aids(rdrop=1.0, lora=4, balance="root")
+    for odd in (
+        {"lora": 4.9},
+        {"patience": 1.7},
+        {"lora": math.nan},
+        {"lora": math.inf},
+        {"lora": None},
+        {"rdrop": []},
+    ):
+        with pytest.raises(ValueError, match=f"the aid {next(iter(odd))} is .*; give it as"):
+            finetune_task.aids_of(odd)
     with pytest.raises(ValueError, match="write it as role=column"):
         columns_of(("text",))
     for given in ("x", "100,0", "-5"):

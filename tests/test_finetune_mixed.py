@@ -190,6 +190,16 @@ def test_company_and_aids(model: str, tmp_path: Path, how: str, aids: Aids) -> N
         assert not any("lora" in name for name in tuned.state_dict())
 
 
+def test_a_trunk_that_is_thawed_has_no_company_without_a_head(model: str, tmp_path: Path) -> None:  # noqa: F811
+    """In the first epoch a task of vectors would have no weight to learn with; ahead of it the trunk is whole."""
+    plain = task_of(model, tmp_path, "classify", train=20, aids=Aids(unfreeze=1), **FEW)
+    pairs = other(tmp_path, "pairs", "embed", 20)
+    with pytest.raises(ValueError, match="pairs beside is a task of embed, which learns nothing while unfreeze"):
+        mixed(plain, [pairs], Mixing("equal"))
+    task = mixed(plain, [pairs], Mixing("first"))
+    assert run_of(task)[1].beside["pairs"]["steps"] == planned(task)["pairs"] == 4
+
+
 @pytest.mark.parametrize("how", ["equal", "first"])
 def test_who_writes_has_company_that_does_not(tmp_path: Path, how: str) -> None:
     """On one trunk; how texts are chosen is a matter of those that are written."""

@@ -1,6 +1,7 @@
 """Fine-tuning, every kind: it learns what is there to be learnt, says so with its doubt, and goes on where it was."""
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -259,6 +260,10 @@ def test_a_run_whose_loss_is_no_number_failed(model: str, tmp_path: Path) -> Non
         ({"seeds": ()}, "without a seed"),
         ({"parts": {"test": "x"}}, "nothing to train on"),
         ({"epochs": 0}, "epochs is 0"),
+        ({"lr": math.nan}, "lr is nan"),
+        ({"lr": math.inf}, "lr is inf"),
+        ({"dropout": 1.5}, "dropout is 1.5; give a number from 0 to 1"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
         ({"aids": Aids(patience=1), "parts": {"train": "x"}}, "give a dev part"),
     ],
 )
@@ -274,6 +279,11 @@ def test_what_is_no_task_is_named(model: str, tmp_path: Path, more: dict, words:
         ({"balance": "luck"}, "not balanced by"),
         ({"mixout": 1.0}, "mixout is 1.0"),
         ({"lora": 2, "unfreeze": 1}, "LoRA"),
+        ({"lora": 2, "mixout": 0.1}, "mixout has nothing to mix"),
+        ({"rdrop": math.nan}, "rdrop is nan"),
+        ({"sift": math.inf}, "sift is inf"),
+        ({"smoothing": math.nan}, "smoothing is nan"),
+        ({"layerwise": math.nan}, "layerwise is nan"),
     ],
 )
 def test_what_is_no_aid_is_named(more: dict, words: str) -> None:

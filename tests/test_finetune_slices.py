@@ -134,6 +134,19 @@ def test_labels_of_which_there_are_several(tmp_path: Path) -> None:
         assert by(told, "label")[name]["score"] == pytest.approx(want)
 
 
+def test_where_no_label_is_true_no_slice_is_told(tmp_path: Path) -> None:
+    """Their F1 is 0 whatever the model says, so it is no place where it falls short."""
+    task, test = toy(tmp_path, "multilabel")
+    truth = np.asarray(test.targets) > 0
+    bare = ~truth.any(1)
+    assert bare.any(), "else nothing is shown"
+    beside = [{f"{COLUMN}genre": "bare" if each else "other"} for each in bare]
+    beside[int(np.flatnonzero(truth.any(1))[0])] = {f"{COLUMN}genre": "third"}
+    told = sliced(task, test, [np.ones(truth.shape)], None, beside)
+    assert set(by(told, "label")) == set(test.names)
+    assert set(by(told, "genre")) == {"other", "third"}
+
+
 TAGS = ["O", "B-one", "I-one", "B-two", "I-two"]
 
 

@@ -133,6 +133,14 @@ def test_what_is_no_space_is_named(given: list[str], words: str) -> None:
 def test_what_a_task_refuses_is_refused_before_the_first_trial(model: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="smoothing is 1"):
         plan_of(model, tmp_path, ("aid.smoothing=0.0,1.0",), trials=20)
+    for space, words in (
+        ("aid.fresh_top=0..9", f"and the model has {SHAPE.layers} blocks"),
+        ("pooling=mean,luck", "cannot be pooled by 'luck'"),
+        ("dropout=0..2", "dropout is 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            plan_of(model, tmp_path, (space,), trials=20)
+    assert plan_of(model, tmp_path, (f"aid.fresh_top=0..{SHAPE.layers}",), trials=20).trials == 20
     with pytest.raises(ValueError, match="no search called 'grid'"):
         plan_of(model, tmp_path, how="grid")
     with pytest.raises(ValueError, match="0 trials"):
