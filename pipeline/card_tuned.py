@@ -20,7 +20,6 @@ from tundish.pipeline.templates import counted
 from tundish.pipeline.tuned_classes import balance, counts
 from tundish.stages.finetune_means import verdict_of
 
-TEMPLATE = Path(__file__).with_name("card_tuned.md.j2")
 PIPELINES = {  # as the Hub calls the tasks
     "classify": "text-classification",
     "multilabel": "text-classification",
@@ -75,7 +74,7 @@ def card_tuned(
     task, classes = config["task"], result.get("classes", {}).get("scores", [])
     ranked = sorted(classes, key=lambda each: -each["support"])[:LABELS]
     calibrated, asked = task in SPREADS and temperature != 1.0, result.get("calibration", {})
-    body = _template().render(
+    body = template_of("card_tuned.md.j2").render(
         header=yaml.safe_dump(_header(config, result, name, licence), sort_keys=False, allow_unicode=True),
         name=plain(name),
         task=task,
@@ -104,10 +103,14 @@ def card_tuned(
     return "\n".join(line.rstrip() for line in body.splitlines()) + "\n"
 
 
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def template_of(name: str) -> jinja2.Template:
+    """That of a card beside this file."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
+    )
     environment.filters |= {"cell": cell}
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return environment.get_template(name)
 
 
 def plain(words: Any) -> str:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from tundish.pipeline.cli_finetune import columns_of
 from tundish.pipeline.cli_options import ERR, laid_folder, named_tests
+from tundish.pipeline.cli_reading import COLUMNS, with_reading
 from tundish.pipeline.compressed_table import besides, stacked, table_of
 
 OUT = Console(emoji=False)
@@ -19,7 +20,7 @@ OUT = Console(emoji=False)
 @click.option("--train", multiple=True, required=True, metavar="FILE", help="What the recovery of each step learns.")
 @click.option("--dev", multiple=True, metavar="FILE", help="Without it a tenth of train.")
 @click.option("--test", multiple=True, metavar="[NAME=]FILE", help="Without it a fifth of train. Not what was learnt.")
-@click.option("--column", "columns", multiple=True, metavar="ROLE=COLUMN", help="Such as text=sentence, label=3.")
+@click.option("--column", "columns", multiple=True, metavar="ROLE=COLUMN", help=COLUMNS)
 @click.option("--out", required=True, metavar="DIR")
 @click.option(
     "--steps", default="distil,heads,layers,magnitude,int8,onnx", show_default=True, metavar="STEP,STEP+STEP",
@@ -50,10 +51,11 @@ OUT = Console(emoji=False)
 @click.option("--length", type=click.IntRange(0), default=0, help="Tokens of a text (default: as it was learnt).")
 @click.option("--threads", type=click.IntRange(1), help="Of torch and onnxruntime (default: theirs).")
 @click.option("--json", "as_json", is_flag=True)
+@with_reading
 def compress_command(
     model: str, train: tuple[str, ...], dev: tuple[str, ...], test: tuple[str, ...], columns: tuple[str, ...], out: str,
     steps: str, seeds: int, epochs: int, batch: int, lr: float, length: int, threads: int | None, as_json: bool,
-    **means: Any,
+    reading: dict[str, Any], **means: Any,
 ) -> None:  # fmt: skip
     """Distil, prune, quantize and export a fine-tuned model: size, speed and score of each, and their front."""
     from tundish.pipeline.compressed_page import page
@@ -69,7 +71,7 @@ def compress_command(
     result = run(
         model, files, out, [each.strip() for each in steps.split(",") if each.strip()], means, tell=tell,
         columns=columns_of(columns), length=length, threads=threads, seeds=tuple(range(1, seeds + 1)), epochs=epochs,
-        batch=batch, lr=lr,
+        batch=batch, lr=lr, reading=reading,
     )  # fmt: skip
     seen = page(out)
     if as_json:

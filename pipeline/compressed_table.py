@@ -163,7 +163,7 @@ def signs(result: Result) -> list[str]:
 
 
 def known_told(result: Result) -> list[str]:
-    """Tested texts that the model has learnt."""
+    """Texts that the model has learnt, and which so test nothing and calibrate nothing."""
     told = result.get("learnt")
     if not told:
         return []
@@ -171,8 +171,20 @@ def known_told(result: Result) -> list[str]:
         f"{part}: {one['out']} of {one['of']} texts were taken out, for the model has learnt them"
         for part, one in told["parts"].items()
     ]
-    unknown = "the model's folder does not tell what it learnt: of tested texts among that the scores are too high"
+    lines += _unfitted(told["dev"]) if "dev" in told else []
+    unknown = (
+        "the model's folder does not tell what it learnt: of tested texts among that the scores are too high, and a "
+        "temperature fitted on such texts is too low"
+    )
     return lines if told["known"] else [*lines, unknown]
+
+
+def _unfitted(dev: Mapping[str, int]) -> list[str]:
+    """Of texts that were learnt a model is too sure."""
+    left, known = dev["of"] - dev["out"], f"dev: the model has learnt {dev['out']} of {dev['of']} texts"
+    if not left:
+        return [f"{known}, so what learns has no temperature, and is too sure; give --dev with texts it has not seen"]
+    return [f"{known}; the temperature of what learns is fitted on the other {left}"]
 
 
 def faster(steps: Mapping[str, Any], path: str) -> str:

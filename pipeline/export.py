@@ -9,6 +9,7 @@ from typing import Any
 
 from tundish.cluster import store
 from tundish.pipeline.card import card
+from tundish.pipeline.card_compressed import card_compressed
 from tundish.pipeline.card_tuned import card_tuned
 from tundish.pipeline.funnel import Ran, ran
 from tundish.pipeline.tuned_training import stayed
@@ -54,14 +55,21 @@ def export(
 
 
 def _tuned(folder: str, to: str, *, precision: str, licence: str) -> dict[str, Any]:
+    from tundish.stages.export_step import step_in
     from tundish.stages.export_tuned import exported_tuned, files_in
     from tundish.stages.tuned import temperature_of
 
     names = ("config.json", "result.json", "data.json", "compute.json")
     beside = {name: store.read_json(store.join(folder, name)) for name in names}
+    step = step_in(folder)
 
     def card(architecture: str, parameters: int) -> str:
         config, result, data, compute = beside.values()
+        if step is not None and result is not None:
+            return card_compressed(
+                config, step.told, step.path, architecture=architecture, parameters=parameters,
+                temperature=temperature_of(folder), name=_named(folder), licence=licence,
+            )  # fmt: skip
         if result is None or data is None:
             return f"# {architecture}\n\nNothing is known of how it was trained.\n"
         return card_tuned(
@@ -71,6 +79,11 @@ def _tuned(folder: str, to: str, *, precision: str, licence: str) -> dict[str, A
         )  # fmt: skip
 
     return exported_tuned(folder, to, card=card, precision=precision)
+
+
+def _named(folder: str) -> str:
+    """Of a step that of its compression goes before its own."""
+    return "-".join(folder.rstrip("/").split("/")[-2:])
 
 
 def _chosen(told: Ran, model: str | None) -> str:

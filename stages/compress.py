@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -25,7 +26,8 @@ from tundish.cluster import store
 from tundish.cluster.shards import digest_of
 from tundish.operators.model.heads import Tuned
 from tundish.operators.model.pruning import bare, kept_layers, require_heads
-from tundish.stages.compress_learnt import SEALED
+from tundish.stages.compress_distil import require_teaching
+from tundish.stages.compress_learnt import SEALED, unlearnt
 from tundish.stages.compress_onnx import NEEDED, Session, exported, in_bytes, needed
 from tundish.stages.compress_read import GRAPH, Kept, heat_of, lies, parameters_of, reader, size_of, write
 from tundish.stages.compress_result import WHOLE, Record, result_of, tested, timed
@@ -36,6 +38,8 @@ from tundish.stages.compress_task import Means, expanded, key_of, learns, referr
 from tundish.stages.finetune_runs import read
 from tundish.stages.finetune_task import TuneTask
 from tundish.stages.language_model import vocabulary_in
+from tundish.stages.predict import Predictor
+from tundish.stages.predict_columns import Learnt, learnt_in
 
 SEEDS = "seeds"
 TRAINING = ("epochs", "batch", "lr", "warmup", "weight_decay", "clip", "dropout", "temperature", "dtype")
@@ -50,13 +54,14 @@ def compress(
     tell: Tell = lambda line: None,
     rounds: int = ROUNDS,
     about: Mapping[str, Any] | None = None,
+    trained: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     """What `compressed.json` says in the end. `task.model`: the folder of the model; `tell` is told what begins;
-    `about`: what else is to be said in it."""
+    `about`: what else is to be said in it; `trained`: ids of texts that the model has learnt."""
     paths = referred(expanded(steps))
-    room = room_of(task, means)
+    room = replace(room_of(task, means), trained=trained)
     _refuse(room, paths)
-    keys = _keys(task, means, paths)
+    keys = _keys(room, paths)
     uri = store.join(task.out, SEALED)
     told = store.read_json(uri) or {}
     sealed = told.get("others", {}) | told.get("steps", {})
@@ -87,7 +92,21 @@ def room_of(task: TuneTask, means: Means) -> Room:
             f"the files are of {task.kind} with {', '.join(parts['train'].names[:5]) or 'no classes'}, and the model "
             f"of {whole.task.kind} with {', '.join(whole.names[:5]) or 'no classes'}; read them with its names"
         )
-    return Room(task, means, parts, device, replace(whole, model=bare(whole.model).to(device).eval()))
+    model, read_as = bare(whole.model).to(device).eval(), _read_as(whole, learnt_in(task.out, task.kind))
+    return Room(task, means, parts, device, replace(whole, model=model, learnt=read_as))
+
+
+def _read_as(whole: Predictor, here: Learnt) -> Learnt:
+    """What a compressed model learnt from: the columns it learns from `here`, before those of the model, whose texts
+    or pairs they are. Refuses pairs of a model that learnt single texts, and the other way round."""
+    pair = here.pair if whole.learnt.pair is None else whole.learnt.pair
+    if here.pair not in (None, pair):
+        one, other = ("pairs", "single texts") if here.pair else ("single texts", "pairs")
+        raise ValueError(
+            f"the files are of {one}, and the model learnt {other}; name the columns it learnt, as in --column "
+            f"text=premise{'' if here.pair else ' --column second=hypothesis'}"
+        )
+    return Learnt({**whole.learnt.columns, **here.columns}, pair)
 
 
 def _refuse(room: Room, paths: Sequence[str]) -> None:
@@ -100,17 +119,20 @@ def _refuse(room: Room, paths: Sequence[str]) -> None:
         kept_layers(shape, means.layers or max(1, shape.layers // 2), means.way, torch.zeros(shape.layers))
     if "onnx" in words:
         needed(*NEEDED)
+    require_teaching(room.whole, means, paths, room.task.length)
 
 
-def _keys(task: TuneTask, means: Means, paths: Sequence[str]) -> dict[str, str]:
-    """What decides each step, by its path; of the model itself its bytes."""
+def _keys(room: Room, paths: Sequence[str]) -> dict[str, str]:
+    """What decides each step, by its path; of the model itself its bytes, its temperature and what others fit on."""
+    task, means = room.task, room.means
     training = {name: getattr(task, name) for name in TRAINING} | {"kind": task.kind}
     data = {name: store.digest(uri) for name, uri in task.parts.items()}
     folders = {
         name: _digest(folder) if folder else ""
         for name, folder in (("teacher", means.teacher), ("student", means.student))
     }
-    keys = {"": digest_of({"model": _digest(task.model), "data": data})}
+    heat = {"own": room.whole.heat, "fits": _fits(room).tolist()}
+    keys = {"": digest_of({"model": _digest(task.model), "data": data, "heat": heat})}
     for path in paths:
         before, _, step = path.rpartition("+")
         keys[path] = key_of(keys[before], step, means, training, folders)
@@ -120,6 +142,11 @@ def _keys(task: TuneTask, means: Means, paths: Sequence[str]) -> dict[str, str]:
 def _digest(folder: str) -> str:
     names = [name for name in store.listing(folder) if name == "config.json" or name.endswith(".safetensors")]
     return digest_of({name: store.digest(store.join(folder, name)) for name in names})
+
+
+def _fits(room: Room) -> np.ndarray:
+    """(n,) bool: the rows of dev that a temperature is fitted on."""
+    return unlearnt(room.parts["dev"], room.trained) if "dev" in room.parts else np.zeros(0, bool)
 
 
 def _whole(room: Room, key: str) -> Record:
@@ -134,11 +161,12 @@ def _sizes(model: Tuned) -> Record:
 
 
 def _scored(room: Room, model: nn.Module, key: str, seed: str) -> tuple[Record, float]:
-    """Scores of one model, what they are counted from laid beside; and its temperature, fitted on dev."""
+    """Scores of one model, what they are counted from laid beside; and a temperature, fitted on what of dev no weight
+    has learnt."""
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     said = said_of(room, model, device)
     keep(room, key, seed, {part: said[part][1] for part in tested(room.parts)})
-    heat = heat_of(room.parts["dev"], said["dev"][1]) if "dev" in said else 1.0
+    heat = heat_of(room.parts["dev"], said["dev"][1], _fits(room)) if "dev" in said else 1.0
     return {"scores": {name: one for name, (one, _) in said.items()}}, heat
 
 
@@ -162,7 +190,8 @@ def _made(room: Room, path: str, records: Mapping[str, Record], tell: Tell, *, s
             first = record["kept"] is None
             folder = main if first else _folder(room, path, seed, record)
             if first or stood:
-                write(folder, made.model, _kept(room, record["key"], heat), graph=made.graph)
+                own = heat if learns(path) else room.whole.heat  # what did not learn is as sure as it was
+                write(folder, made.model, _kept(room, record["key"], own), graph=made.graph)
             if first:
                 record |= {"kept": seed, "told": made.told, "folder": path, "bytes": size_of(main)}
                 record |= _sizes(made.model)

@@ -3,10 +3,11 @@
 Promises: the teacher is asked of a text once, whatever the epoch, while its answers and states find room in `most`
 bytes; beyond that it is asked again. A text's answer does not depend on the others. What is matched of hidden states is
 a function of the seed. Costs the teacher's pass over every text. Refuses teachers of another vocabulary, task or
-classes.
+classes, and that are graphs, students of another vocabulary, both where they read less than the texts have, and layers
+that are not there to be matched: all of it can be asked before anything learns (`require_teaching`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,10 +21,16 @@ from tundish.operators.model.batch import IGNORED
 from tundish.operators.model.head_losses import Summed
 from tundish.operators.model.heads import Tuned
 from tundish.operators.model.packed import packed
+from tundish.operators.model.shape import Shape
+from tundish.operators.text import tokenizer
+from tundish.stages import hub
+from tundish.stages.compress_onnx import Session
+from tundish.stages.compress_read import reader
 from tundish.stages.compress_task import Means
 from tundish.stages.finetune_kinds import outputs
 from tundish.stages.finetune_rows import Batch
 from tundish.stages.finetune_task import TuneTask
+from tundish.stages.language_model import vocabulary_in
 from tundish.stages.predict import Predictor
 
 MOST = 1 << 30  # bytes of answers and states that are kept
@@ -82,7 +89,9 @@ class Taught:
 
 def require_alike(student: Predictor, teacher: Predictor, where: str) -> None:
     """Refuse a teacher that cannot teach this student."""
-    if student.pieces.digest != teacher.pieces.digest:
+    if isinstance(teacher.model, Session):
+        raise ValueError(f"the teacher in {where} is a graph, whose layers nobody sees; take what it was exported from")
+    if not tokenizer.alike(student.pieces, teacher.pieces):
         raise ValueError(
             f"the teacher in {where} reads other pieces than the student; take one of the same vocabulary, for what it "
             "says of a text is said piece by piece"
@@ -93,6 +102,45 @@ def require_alike(student: Predictor, teacher: Predictor, where: str) -> None:
             f"the teacher in {where} was tuned for {its[0]} with {', '.join(its[1][:5]) or 'no classes'}, and the "
             f"student for {mine[0]} with {', '.join(mine[1][:5]) or 'no classes'}; take one of the same task"
         )
+
+
+def require_teaching(whole: Predictor, means: Means, paths: Sequence[str], reads: int) -> None:
+    """Refuse what a distillation among these paths would refuse when it comes to it: its teacher, its student, and
+    layers that are not there to be matched. `reads`: tokens of a text."""
+    shape, paths = whole.model.encoder.shape, [path for path in paths if path.split("+")[-1] == "distil"]
+    if not paths:
+        return
+    deep = shape.layers
+    if means.teacher:
+        teacher = reader(means.teacher)
+        require_alike(whole, teacher, means.teacher)
+        deep = teacher.model.encoder.shape.layers
+        _room(teacher.model.encoder.shape, reads, f"the teacher in {means.teacher}")
+    own = require_student(whole, means.student, reads).layers if means.student and "distil" in paths else 0
+    for path in paths if means.hidden else ():
+        distil.matched(_depth(path.split("+"), shape.layers, means.layers, own), deep, means.match)
+
+
+def require_student(whole: Predictor, where: str, reads: int) -> Shape:
+    """The shape of a student in a folder. Refuses one that cannot read what the model reads."""
+    if not tokenizer.alike(tokenizer.load(vocabulary_in(where)), whole.pieces):
+        raise ValueError(f"the student in {where} reads other pieces than the model; take one of its vocabulary")
+    shape = hub.read(where, partial=True, outlined=True).shape
+    _room(shape, reads, f"the student in {where}")
+    return shape
+
+
+def _room(shape: Shape, reads: int, who: str) -> None:
+    if shape.length < reads:
+        raise ValueError(f"{who} reads {shape.length} tokens, and texts here have up to {reads}; give --length less")
+
+
+def _depth(words: Sequence[str], depth: int, keep: int, student: int) -> int:
+    """Layers of what learns at the end of a path, of a model with `depth`: a student's own, or what was left."""
+    for word in words:
+        if word == "layers" or (words == ["distil"] and not student):
+            depth = keep or max(1, depth // 2)
+    return student if words == ["distil"] and student else depth
 
 
 @contextmanager

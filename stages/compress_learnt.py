@@ -10,43 +10,49 @@ case make texts differ. Costs the ids in memory. Refuses a test of which nothing
 what its model learnt, as those of others, nothing is taken out, and that is told.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from tundish.cluster import store
 from tundish.cluster.digests import digest_once
 from tundish.stages.examples_tokens import Tokens, load, save
 from tundish.stages.finetune_files import DEV, TRAIN
 from tundish.stages.finetune_kinds import place_of
+from tundish.stages.finetune_rows import Rows
 from tundish.stages.finetune_task import TuneTask
 
 SEALED = "compressed.json"
 
 
 class Learnt(NamedTuple):
-    """Ids of texts; `known`: whether these are all."""
+    """Ids of texts; `known`: whether these are all; `trained`: those of them that its weights have learnt, as those of
+    dev have not."""
 
     ids: frozenset[str]
     known: bool
+    trained: frozenset[str] = frozenset()
 
 
 def learnt(folder: str) -> Learnt:
     """What the model in a folder has learnt, as far as the folder says."""
     if found := _laid(folder):
-        return Learnt(found, True)
+        return Learnt(found, True, _laid(folder, (TRAIN,)))
     above, _, step = folder.rstrip("/").rpartition("/")
     told = store.read_json(store.join(above or ".", SEALED))
     if not isinstance(told, dict) or step not in told.get("steps", {}) or "model" not in told:
         return Learnt(frozenset(), False)
     first = learnt(told["model"])
-    return Learnt(first.ids | _laid(above or "."), first.known)
+    own, trained = _laid(above or "."), _laid(above or ".", (TRAIN,))
+    return Learnt(first.ids | own, first.known, first.trained | trained)
 
 
-def _laid(folder: str) -> frozenset[str]:
+def _laid(folder: str, names: Sequence[str] = (TRAIN, DEV)) -> frozenset[str]:
     """Ids in the parts that a training lays into its folder; none where no such files are."""
     found: set[str] = set()
-    for name in (TRAIN, DEV):
+    for name in names:
         uri = store.join(folder, f"{name}.arrow")
         if store.exists(uri):
             try:
@@ -65,6 +71,20 @@ def apart(task: TuneTask, known: Learnt) -> tuple[TuneTask, dict[str, Any]]:
             task, rows, out = _without(task, name, known.ids)
             taken |= {name: {"out": out, "of": rows}} if out else {}
     return task, {"known": known.known, "parts": taken}
+
+
+def unlearnt(rows: Rows, trained: frozenset[str]) -> np.ndarray:
+    """(n,) bool: which texts of a part no weight has learnt, so that a temperature can be fitted on what is said of
+    them; of texts that were learnt a model is surer than of any other."""
+    return np.array([id not in trained for id in rows.table["id"].to_pylist()], bool)
+
+
+def heated(task: TuneTask, known: Learnt) -> dict[str, Any]:
+    """What is told of dev, where the model has learnt some of it: `out`, how many texts no temperature of what learns
+    is fitted on, and `of` how many."""
+    own = load(task.parts[DEV])[0]["id"].to_pylist() if DEV in task.parts else []
+    out = sum(id in known.trained for id in own)
+    return {DEV: {"out": out, "of": len(own)}} if out else {}
 
 
 def _without(task: TuneTask, name: str, ids: frozenset[str]) -> tuple[TuneTask, int, int]:

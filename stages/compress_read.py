@@ -5,8 +5,8 @@
     tuned-int8    model.safetensors       bytes and their scales (operators/model/quantized); asked on a CPU
     tuned-onnx    model.onnx              a graph, run by onnxruntime (stages/compress_onnx)
 
-    config.json   as a fine-tuning writes it; the temperature that was fitted on dev is in it (`tundish`), and in
-                  result.json; written last, so what has one is whole
+    config.json   as a fine-tuning writes it; in it (`tundish`) the temperature, which is in result.json too, and from
+                  which columns it learnt, and whether pairs; written last, so what has one is whole
 
 Promises: `reader` gives what `stages/predict.predictions` takes, whatever the form. Costs the weights once. Refuses
 folders that hold no fine-tuned model.
@@ -35,9 +35,12 @@ from tundish.stages.finetune_rows import Rows
 from tundish.stages.finetune_task import TuneTask
 from tundish.stages.language_model import vocabulary_in
 from tundish.stages.predict import Predictor, predictor
+from tundish.stages.predict_columns import Learnt
+from tundish.stages.tuned import OWN
 
 CONFIG, WEIGHTS, GRAPH = "config.json", "model.safetensors", "model.onnx"
 BYTES, EXPORTED = "tuned-int8", "tuned-onnx"
+HEATED = ("classify", "multilabel")  # kinds that have a temperature
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def reader(folder: str, *, device: str = "", batch: int = 32, calibrated: bool =
     told = store.read_json(store.join(folder, CONFIG))
     kind = told.get("kind") if isinstance(told, dict) else None
     if kind not in (BYTES, EXPORTED):
-        return predictor(folder, device=device, batch=batch, calibrated=calibrated)
+        it = predictor(folder, device=device, batch=batch, calibrated=calibrated)
+        return replace(it, learnt=_learnt(told, it.learnt))
     if kind == EXPORTED:
         from tundish.stages.compress_onnx import Session
 
@@ -65,9 +69,16 @@ def reader(folder: str, *, device: str = "", batch: int = 32, calibrated: bool =
         model = _bytes(told, folder)
     task = TuneTask(folder, told["task"], {"train": ""}, told["specials"], folder, scheme=told["scheme"], batch=batch)
     task = replace(task, length=int(told.get("length", 0)))
-    heat = float(told.get("tundish", {}).get("temperature", 1.0)) if calibrated else 1.0
-    pieces = tokenizer.load(vocabulary_in(folder))
-    return Predictor(task, model.eval(), pieces, tuple(told["names"]), heat, torch.device("cpu"))  # type: ignore[arg-type]
+    heat = float(told.get(OWN, {}).get("temperature", 1.0)) if calibrated else 1.0
+    pieces, names = tokenizer.load(vocabulary_in(folder)), tuple(told["names"])
+    return Predictor(task, model.eval(), pieces, names, heat, torch.device("cpu"), _learnt(told, Learnt()))  # type: ignore[arg-type]
+
+
+def _learnt(told: Any, known: Learnt) -> Learnt:
+    """Which columns a model learnt from, and whether pairs: what is `known`, or what a configuration says."""
+    own = told.get(OWN) if isinstance(told, dict) else None
+    own = own if isinstance(own, dict) else {}
+    return Learnt(known.columns or own.get("columns", {}), own.get("pair") if known.pair is None else known.pair)
 
 
 def _bytes(told: Mapping[str, Any], folder: str) -> nn.Module:
@@ -110,15 +121,16 @@ def _told(model: Tuned, kept: Kept) -> dict[str, Any]:
         "scheme": kept.it.task.scheme,
         "shape": asdict(model.encoder.shape),
         "specials": dict(kept.it.task.specials),
-        "tundish": {"temperature": kept.heat},
+        OWN: {"temperature": kept.heat, "columns": dict(kept.it.learnt.columns), "pair": kept.it.learnt.pair},
     }
 
 
-def heat_of(rows: Rows, logits: np.ndarray) -> float:
-    """The temperature of classes or labels, fitted on these rows; 1 for other kinds, and where none can be."""
-    if rows.kind not in ("classify", "multilabel"):
+def heat_of(rows: Rows, logits: np.ndarray, fits: np.ndarray) -> float:
+    """The temperature of classes or labels, fitted on those of the rows that `fits` (n,) marks; 1 for other kinds, and
+    where none can be."""
+    if rows.kind not in HEATED or not fits.any():
         return 1.0
-    return float(calibration.temperature(np.asarray(rows.targets), logits.astype(np.float64)))
+    return float(calibration.temperature(np.asarray(rows.targets)[fits], logits[fits].astype(np.float64)))
 
 
 def lies(folder: str, key: str) -> bool:

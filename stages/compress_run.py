@@ -3,7 +3,8 @@
 Promises: files are read as for fine-tuning, with the classes of the model, so that a label it does not know is refused
 by row; texts are tokenized by its vocabulary, and cut where it learnt them cut. No text is tested that the model has
 learnt, as far as its folder tells (compress_learnt), or that a recovery learns: the first leave the test, the second
-train. Leaves `compressed.json` and `compressed.svg` in `out`. Refuses the model's own folder as `out`.
+train; and no temperature is fitted on what its weights have learnt. Leaves `compressed.json` and `compressed.svg` in
+`out`. Refuses the model's own folder as `out`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +15,11 @@ import torch
 from tundish.cluster import store
 from tundish.operators.model.quantized import Byte, Table
 from tundish.stages.compress import ROUNDS, compress
-from tundish.stages.compress_learnt import SEALED, apart, learnt
+from tundish.stages.compress_learnt import SEALED, apart, heated, learnt
 from tundish.stages.compress_onnx import Session
 from tundish.stages.compress_plot import drawn
-from tundish.stages.compress_read import reader
-from tundish.stages.compress_task import KINDS, Means, expanded
+from tundish.stages.compress_read import HEATED, reader
+from tundish.stages.compress_task import KINDS, Means, expanded, learns
 from tundish.stages.finetune_files import prepared
 
 PLOT = "compressed.svg"
@@ -37,10 +38,12 @@ def run(
     length: int = 0,
     threads: int | None = None,
     rounds: int = ROUNDS,
+    reading: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """What `compressed.json` says. `files`: train, and if they are there dev and any tests, by name; `more`: fields of
-    the task. Refuses what cannot be read before anything is trained."""
+    the task; `reading`: how they are laid out, as `examples.read` takes it. Refuses what cannot be read before anything
+    is trained."""
     how, _ = Means(**(means or {})), expanded(steps)
     _away(model, out)
     whole, known = reader(model), learnt(model)
@@ -50,18 +53,20 @@ def run(
             f"{model} holds a model for {kind} that no step here can change; give one for {', '.join(KINDS)}, with "
             "weights that are no bytes and no graph"
         )
-    options = {"names": whole.names} if kind in NAMED else {}
+    options = {"names": whole.names, **(reading or {})} if kind in NAMED else dict(reading or {})
     task, report = prepared(
         model, kind, files, out, columns=columns, length=length or whole.task.length, options=options, scratch=False,
         apart=True, **more,
     )  # fmt: skip
     task, told = apart(task, known)
+    if kind in HEATED and any(learns(path) for path in expanded(steps)):
+        told |= heated(task, known)
     for sentence in _odd(report):
         tell(sentence)
     own = torch.get_num_threads()
     try:
         torch.set_num_threads(threads or own)
-        result = compress(task, how, steps, tell=tell, rounds=rounds, about={"learnt": told})
+        result = compress(task, how, steps, tell=tell, rounds=rounds, about={"learnt": told}, trained=known.trained)
     finally:
         torch.set_num_threads(own)
     store.write(store.join(out, PLOT), drawn(result).encode())

@@ -27,14 +27,13 @@ from tundish.operators.model.distil import matched
 from tundish.operators.model.heads import Tuned, begun
 from tundish.operators.model.quantized import quantized
 from tundish.stages import hub
-from tundish.stages.compress_distil import Taught, require_alike, teaching
+from tundish.stages.compress_distil import Taught, require_alike, require_student, teaching
 from tundish.stages.compress_read import reader
 from tundish.stages.compress_task import Means
 from tundish.stages.finetune_kinds import asked, loss_of, outputs, scored
 from tundish.stages.finetune_one import DTYPES, Besides, Outcome, trained
 from tundish.stages.finetune_rows import Batch, Rows
 from tundish.stages.finetune_task import HEADS, Run, TuneTask, rate_of
-from tundish.stages.language_model import vocabulary_in
 from tundish.stages.predict import Predictor
 
 WEIGHED = 1024  # examples that importance is the mean over
@@ -51,6 +50,7 @@ class Room:
     parts: Mapping[str, Rows]
     device: torch.device
     whole: Predictor
+    trained: frozenset[str] = frozenset()  # ids of texts that the whole model has learnt
 
     @property
     def dtype(self) -> torch.dtype:
@@ -173,10 +173,7 @@ def _student(room: Room, given: Tuned, seed: int) -> tuple[Tuned, str]:
     if not means.student:
         kept = _kept(room, given)
         return pruning.without_layers(given, kept), _numbered(kept, given.encoder.shape.layers)
-    if vocabulary_in(means.student) != vocabulary_in(room.whole.task.model):
-        raise ValueError(
-            f"the student in {means.student} reads other pieces than the model; take one of its vocabulary"
-        )
+    require_student(room.whole, means.student, room.task.length)
     shape, weights = hub.weights_of(means.student)
     head, classes = HEADS[room.task.kind], train.classes
     student = begun(shape, head, classes, seed=seed, weights=weights, dropout=room.task.dropout)

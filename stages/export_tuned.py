@@ -29,6 +29,7 @@ from tundish.stages import hub
 from tundish.stages.examples_tokens import load
 from tundish.stages.export import CARD, doubts_of, tokenizer_files
 from tundish.stages.export_frame import framed
+from tundish.stages.export_step import refusal, refuse_forms
 from tundish.stages.export_written import exported_written
 from tundish.stages.language_model import vocabulary_in
 from tundish.stages.predict_columns import learnt_in
@@ -49,9 +50,13 @@ def exported_tuned(
         raise ValueError(f"{to} holds a model already ({hub.CONFIG}); give another folder, or delete that one")
     if precision not in hub.PRECISIONS:
         raise ValueError(f"precision {precision!r} is none of weights; choose one of {', '.join(hub.PRECISIONS)}")
+    refuse_forms(folder)
     model, told = load_tuned(folder)
     plain, vocabulary = told_of(told), vocabulary_in(folder)
-    name = class_for(plain)[1]
+    try:
+        name = class_for(plain)[1]
+    except ValueError as error:
+        raise refusal(folder, plain.shape, error) from None
     _fitting(plain.shape, name, vocabulary)
     config, tensors = written(plain, model.state_dict(), settings(told))
     reads, pair = told["length"] or plain.shape.length, learnt_in(folder, told["task"]).pair

@@ -140,7 +140,7 @@ def test_a_student_of_another_width_learns_a_map_that_leaves_with_the_run(model:
 def test_teachers_that_cannot_teach_are_refused() -> None:
     class Pieces:
         def __init__(self, digest: str) -> None:
-            self.digest = digest
+            self.digest, self.content = digest, digest
 
     def one(digest: str, kind: str, names: tuple[str, ...]) -> Predictor:
         task = compress_steps.TuneTask("x", kind, {"train": ""}, IDS, "x")

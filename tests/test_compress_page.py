@@ -89,7 +89,7 @@ def test_equal_seeds_are_told_as_such(tmp_path: Path) -> None:
     assert table_of(told, 80) is not None
     assert re.search(r"0\.840 .*\n +all seeds .*\n +equal ", "\n".join(printed(told, 80)))
     assert "macro F1 0.840 all seeds equal" in "\n".join(printed(told, 60))
-    assert "0.720 to 0.940, all seeds equal" in Path(page(left(tmp_path, told))).read_text()
+    assert below(below("0.840", "0.720 to 0.940"), "all seeds equal") in Path(page(left(tmp_path, told))).read_text()
     assert "equal" not in "\n".join(printed(result(usual()), 80))
 
 
@@ -147,6 +147,11 @@ def test_seeds_that_failed_and_other_devices_are_told() -> None:
     assert any(line.startswith("onnx: ") and line.endswith("; on cuda") for line in besides(result(steps)))
 
 
+def below(figure: str, words: str) -> str:
+    """A cell of two lines."""
+    return f'{figure}<div class="soft">{words}</div>'
+
+
 def left(folder: Path, told: dict[str, Any]) -> str:
     (folder / "compressed.json").write_text(json.dumps(told, sort_keys=True))
     return str(folder)
@@ -165,13 +170,22 @@ def test_the_page_has_every_step_in_its_order(tmp_path: Path) -> None:
     own = [row for row in cells if row[0] in steps]
     assert [row[0] for row in own] == 2 * [path for path in steps if path != EVIL], "scores, and costs"
     heads = next(row for row in own if row[0] == "heads")
-    assert heads == ["heads", "0.840", "0.720 to 0.940", "-0.060", "-0.160 to +0.040", "-0.040", "-0.070 to -0.010",
-                     "recovery", "svg", "0.500", "3"]  # fmt: skip
-    assert next(row for row in own if row[0] == "heads+magnitude")[7] == "recovery+recovery"
+    assert heads == ["heads", below("0.840", "0.720 to 0.940"), below("-0.060", "-0.160 to +0.040"),
+                     below("-0.040", "-0.070 to -0.010"), "svg", "recovery", "0.500", "3"]  # fmt: skip
+    assert next(row for row in own if row[0] == "heads+magnitude")[5] == "recovery+recovery"
     assert text.count("<svg ") == len(steps) - 1 + 2, "a range for all but the model, and two fronts"
     assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
     assert page(str(tmp_path), str(tmp_path / "two.html")).endswith("two.html")
     assert (tmp_path / "two.html").read_text() == text
+
+
+def test_the_drawing_stands_before_what_can_wait(tmp_path: Path) -> None:
+    """No interval has a column of its own, so that the figures and the drawing have room on a page of 62 rem."""
+    text = Path(page(left(tmp_path, result(usual())))).read_text()
+    heads = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', text.split("<thead>")[1].split("</thead>")[0])
+    assert heads[:4] == ["step", "mean", "less the model", "less its reference"]
+    assert heads[4].startswith("drawn, ")
+    assert heads[5:] == ["reference", "before recovery", "seeds"]
 
 
 def test_a_report_of_a_compression_is_its_page(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer as Library
 from tundish.operators.text import vocabulary
 from tundish.operators.text.encode import Encoder
 from tundish.operators.text.sentencepiece_file import BYTE, CONTROL, SPACE, UNKNOWN, read
-from tundish.operators.text.tokenizer_json import cut_of, cutting
+from tundish.operators.text.tokenizer_json import cut_of, cutting, export
 
 MODEL, JSON = "vocabulary.model", "tokenizer.json"  # the names of such files beside token shards
 NAMES = {  # of each special, and what it is called elsewhere
@@ -36,13 +36,15 @@ WIDE, WIDEST = 1 << 16, 1 << 32
 class Tokenizer(Protocol):
     """`size`: ids are below it. `specials`: the five of NAMES, and what else no text becomes, to their ids. `odd`:
     (size,) bool, the ids of unknown characters and of single bytes they are spelt in. `apart`: no piece crosses a
-    space, so ids before one are known without what follows. `file`: its name beside shards.
+    space, so ids before one are known without what follows. `file`: its name beside shards. `digest` of the file, by
+    which shards know it; `content` of what it says (`alike`).
     """
 
     kind: str
     file: str
     size: int
     digest: str
+    content: str
     specials: Mapping[str, int]
     odd: np.ndarray
     apart: bool
@@ -55,6 +57,12 @@ class Tokenizer(Protocol):
 def load(data: bytes) -> Tokenizer:
     """The tokenizer in a file's bytes. Raises ValueError for what is none, or lacks a special."""
     return Described(data) if data[:64].lstrip()[:1] == b"{" else Model(data)
+
+
+def alike(one: Tokenizer, other: Tokenizer) -> bool:
+    """Whether both cut texts alike into the same pieces under the same ids, however their files spell that, and
+    whatever frame, truncation and padding they add. A SentencePiece model is like its export."""
+    return one.digest == other.digest or one.content == other.content
 
 
 def wide(size: int) -> type[np.uint16] | type[np.uint32]:
@@ -83,6 +91,13 @@ class Model:
     def digest(self) -> str:
         return vocabulary.digest(self.data)
 
+    @cached_property
+    def content(self) -> str:
+        try:
+            return content_of(export(self.data), self.specials)
+        except ValueError:  # which no tokenizer.json can say, and so none is like it
+            return self.digest
+
     def encode(self, texts: pa.LargeStringArray) -> pa.LargeListArray:
         return self._encoder(texts)
 
@@ -98,7 +113,7 @@ class Described:
     apart = False
 
     def __init__(self, data: bytes) -> None:
-        self.digest = hashlib.sha256(data).hexdigest()
+        self.data, self.digest = data, hashlib.sha256(data).hexdigest()
         try:
             self._take(_parsed(data))
         except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:  # of another form somewhere
@@ -125,6 +140,10 @@ class Described:
         self.odd = np.isin(np.arange(self.size), [*odd, *([names[unknown]] if unknown else [])])
         self._silent = np.isin(np.arange(self.size), [i for n, i in self.specials.items() if n != "[UNK]"])
         self.runs = _quiet(said, names, hidden)
+
+    @cached_property
+    def content(self) -> str:
+        return content_of(self.data, self.specials)
 
     def encode(self, texts: pa.LargeStringArray) -> pa.LargeListArray:
         found = [self.runs.encode(text or "", add_special_tokens=False).ids for text in texts.to_pylist()]
@@ -175,6 +194,18 @@ def _parsed(data: bytes) -> dict[str, Any]:
     if kind not in KINDS:
         raise ValueError(f"this tokenizer.json has a model of type {kind!r}; it is one of {', '.join(KINDS)}")
     return said
+
+
+def content_of(data: bytes, specials: Mapping[str, int]) -> str:
+    """Digest of what a tokenizer.json makes of texts, as the library spells it: space, order of keys, merges as words
+    or pairs, and what is not about ids make no difference, nor whether the five specials, which no text becomes, are
+    listed as added. Costs it twice in memory."""
+    aside: dict[str, Any] = dict.fromkeys(("truncation", "padding", "post_processor", "decoder"))
+    said = json.loads(Library.from_str(json.dumps({**_parsed(data), **aside})).to_str())
+    five = {name: specials[name] for name in NAMES}
+    said["added_tokens"] = [each for each in said["added_tokens"] if each["id"] not in five.values()]
+    said["specials"] = five
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def entries(said: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
