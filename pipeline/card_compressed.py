@@ -12,7 +12,17 @@ from typing import Any
 
 import yaml
 
-from tundish.pipeline.card_tuned import DIGITS, DOES, LABELS, METRICS, PIPELINES, SPREADS, plain, template_of, three
+from tundish.pipeline.card_tuned import (
+    DIGITS,
+    DOES,
+    METRICS,
+    PIPELINES,
+    SPREADS,
+    named_labels,
+    plain,
+    template_of,
+    three,
+)
 from tundish.pipeline.compressed_table import WHOLE, done, faster, known_told
 from tundish.pipeline.templates import counted, spoken
 from tundish.pipeline.tuned_training import equal
@@ -44,7 +54,7 @@ def card_compressed(
         calibrated=task in SPREADS and temperature != 1.0,
         temperature=f"{temperature:.4g}",
         worth="",
-        labels=_labels(names) if task != "regress" else "",
+        labels=named_labels(names) if task != "regress" else "",
         made=list(_made(result, path)),
         measure=spoken(result["measure"]),
         whole=_called(result, WHOLE),
@@ -97,11 +107,6 @@ def _summary(config: Mapping[str, Any], result: Result, path: str, what: str) ->
         f"{what} that {does}. It is the step {plain(path)} of a compression of {plain(_last(result['model']))}, by "
         f"tundish {version('tundish')}. Every number on this page is read off the files that the compression left."
     )
-
-
-def _labels(names: list[str]) -> str:
-    more = f" and {len(names) - LABELS} more" if len(names) > LABELS else ""
-    return ", ".join(plain(name) for name in names[:LABELS]) + more
 
 
 def _made(result: Result, path: str) -> Iterator[str]:

@@ -85,7 +85,7 @@ def card_tuned(
         temperature=f"{temperature:.4g}",
         worth=" ".join(_worth(result)),
         unfitted=[f"{part}: {said}" for part, told in asked.items() if (said := tuned_training.unfitted(told))],
-        labels=_labels(config["names"]) if task != "regress" else "",
+        labels=named_labels(config["names"]) if task != "regress" else "",
         data=list(_data(data, files or {})),
         balance=balance(data, LABELS),
         scores=list(_scores(result)),
@@ -170,7 +170,7 @@ def _summary(config: Mapping[str, Any], result: Mapping[str, Any], architecture:
     )
 
 
-def _labels(names: Sequence[str]) -> str:
+def named_labels(names: Sequence[str]) -> str:
     more = f" and {len(names) - LABELS} more" if len(names) > LABELS else ""
     return ", ".join(plain(name) for name in names[:LABELS]) + more
 
