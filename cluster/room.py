@@ -28,10 +28,20 @@ def least_free(total: int, wish: str | None = None) -> int:
     return int(total * number / 100 if unit == "%" else number * UNITS[unit])
 
 
+def told(size: int) -> str:
+    """A size as it is said to a reader, in the unit in which a first digit of it is seen.
+
+    >>> told(41_000_000_000), told(300_000), told(512), told(0)
+    ('41.0 GB', '300.0 KB', '0.5 KB', '0.0 KB')
+    """
+    unit = max((each for each in UNITS if UNITS[each] <= size), key=UNITS.__getitem__, default="KB")
+    return f"{size / UNITS[unit]:.1f} {unit}"
+
+
 def require_space(folder: Path, or_else: str = "") -> None:
     disk = shutil.disk_usage(folder)
     if disk.free < (least := least_free(disk.total)):
         raise ValueError(
-            f"only {disk.free / 1e9:.1f} GB are free under {folder} and {least / 1e9:.1f} GB must stay free; "
+            f"only {told(disk.free)} are free under {folder} and {told(least)} must stay free; "
             f"make room and run again (what is committed stays), {or_else}or lower TUNDISH_MIN_FREE"
         )

@@ -48,9 +48,9 @@ def used(root: Path) -> int:
 
 
 def test_a_disk_that_grows_full_is_refused_before_it_is(whole: tuple[str, Path], disk: Sized, tmp_path: Path) -> None:
-    """A tenth of it stays free: one sentence, and what is committed stays."""
+    """A fifth of it stays free (more than all workers write at a time): one sentence, and what is committed stays."""
     path, expected = whole
-    root, free = disk(3000), {"TUNDISH_MIN_FREE": "10%"}
+    root, free = disk(3000), {"TUNDISH_MIN_FREE": "20%"}
     words = chaos.command(path, root, "local", *UP_TO_TOKENS)
     with driving(words, tmp_path, **free) as driver:
         assert driver.ended() == 2
@@ -70,22 +70,22 @@ def test_a_disk_that_is_full(whole: tuple[str, Path], disk: Sized, tmp_path: Pat
     """Nothing is held back (`TUNDISH_MIN_FREE`), so writes fail in the middle of files: of a shard, of a checkpoint."""
     path, expected = whole
     root = disk(2500)
-    with nodes(2, TUNDISH_MIN_FREE="1KB") as ray:
+    with nodes(2, TUNDISH_MIN_FREE="0KB") as ray:
         words = chaos.command(path, root, ray.address, *PAIR)
-        with driving(words, tmp_path, TUNDISH_MIN_FREE="1KB") as driver:
+        with driving(words, tmp_path, TUNDISH_MIN_FREE="0KB") as driver:
             assert driver.ended() == 1
         assert "No space left on device" in driver.said
         assert not list(root.glob("tokenize-*/manifest.json"))
         disk(64_000)
-        with driving([*words, *UP_TO_TOKENS], tmp_path, TUNDISH_MIN_FREE="1KB") as driver:
+        with driving([*words, *UP_TO_TOKENS], tmp_path, TUNDISH_MIN_FREE="0KB") as driver:
             assert driver.ended() == 0, driver.said
         disk(used(root) + 700)
-        with driving(words, tmp_path, TUNDISH_MIN_FREE="1KB") as driver:
-            assert driver.ended() in (1, 2)
+        with driving(words, tmp_path, TUNDISH_MIN_FREE="0KB") as driver:
+            assert driver.ended() in (1, 2)  # 2: a checkpoint that was not written says what to do
         assert "No space left on device" in driver.said
         assert logged(root, 1)(), "it was full before the training began"
         assert not list(root.glob("pretrain-*/manifest.json"))
         disk(64_000)
-        with driving(words, tmp_path, TUNDISH_MIN_FREE="1KB") as driver:
+        with driving(words, tmp_path, TUNDISH_MIN_FREE="0KB") as driver:
             assert driver.ended() == 0, driver.said
     chaos.same(root, expected)

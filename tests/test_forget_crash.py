@@ -191,7 +191,7 @@ def test_a_full_disk_leaves_the_root_as_it_was(
     before = {name: one for name, one in digests(str(root)).items() if not name.startswith((".forgetting", "lease"))}
     with monkeypatch.context() as patch:
         patch.setattr(store, "require_space", _full)
-        with pytest.raises(ValueError, match=r"only 0\.0 GB are free"):
+        with pytest.raises(ValueError, match=r"only 0\.0 KB are free"):
             forget(str(root), WHAT)
     now = {name: one for name, one in digests(str(root)).items() if not name.startswith((".forgetting", "lease"))}
     assert now == before
@@ -202,4 +202,4 @@ def test_a_full_disk_leaves_the_root_as_it_was(
 
 def _full(folder: Path) -> None:
     if "new" in folder.parts:
-        raise ValueError(f"only 0.0 GB are free under {folder}; make room and run again")
+        raise ValueError(f"only 0.0 KB are free under {folder}; make room and run again")

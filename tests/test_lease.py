@@ -14,7 +14,7 @@ from tundish.cluster import store
 from tundish.pipeline import lease
 from tundish.pipeline.lease import Lease
 
-FULL = "only 0.0 GB are free; make room"
+FULL = "only 0.0 KB are free; make room"
 
 
 def full(uri: str, body: bytes) -> None:

@@ -234,7 +234,7 @@ def test_a_writer_that_is_killed_leaves_nothing_in_the_temporary_folder(s3: S3, 
 def test_room_is_asked_for_what_does_not_go_in_one_request(s3: S3, monkeypatch: Any) -> None:
     monkeypatch.setenv("TUNDISH_MIN_FREE", "99.99%")
     store.write("s3://corpora/commit.json", b"{}")
-    said = rf"GB are free under {tempfile.gettempdir()} .* set TMPDIR to a folder of another disk, or lower"
+    said = rf"are free under {tempfile.gettempdir()} .* set TMPDIR to a folder of another disk, or lower"
     with pytest.raises(ValueError, match=said):
         store.write("s3://corpora/a.bin", bytes(9 << 20))
     assert set(s3.objects) == {"commit.json"}
