@@ -106,7 +106,6 @@ def ours(name: str, seconds: float, until: float, cuda: bool, **said: object) ->
         model=name,
         tokens=10**12,
         checkpoint_every=10**9,
-        snapshot_every=10**9,
         **{**preset.recipe, "dtype": "bfloat16" if cuda else "float32", "warmup": 0.0, "decay": 0.0, **said},
     )
     start, lines, clock = time.perf_counter(), [], {}
@@ -179,6 +178,7 @@ class Results:
     def add(self, name: str, found: dict) -> None:
         with self.lock:
             self.told["results"][name] = found
+            self.running = ""  # not before: the clock's thread would know nothing of it
             ratio(self.told)
             self.seal()
 
@@ -192,8 +192,16 @@ class Results:
         with self.lock:
             if self.running:
                 self.add(self.running, {"failed": "broken off at the end of the time"})
+            self.leave()
+
+    def leave(self) -> None:
+        """With 1 where something failed; threads of loaders and compilers are not waited for."""
+        with self.lock:  # the clock's thread may not speak as well
             print(json.dumps(self.told), flush=True)
-            os._exit(1)
+            bad = [name for name, found in self.told["results"].items() if "failed" in found]
+            sys.stderr.write(f"failed: {', '.join(bad)}\n" if bad else "")
+            sys.stderr.flush()
+            os._exit(bool(bad))
 
 
 def alarmed(number: int, frame: object) -> None:
@@ -246,22 +254,17 @@ def main() -> None:
             results.add(name, {"left out": f"{results.left():.0f} seconds were left and it needs {least}"})
             continue
         found = attempt(results, name, min(most, results.left()), run)
+        results.add(name, found)
         gc.collect()  # a Trainer lies in circles; what it holds would be missing to the next
         torch._dynamo.reset()
         if cuda:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        results.add(name, found)
         speed = f"{found['tokens_per_second']:>12,.0f} tokens/s" if "tokens_per_second" in found else json.dumps(found)
         speed += f"   FAILED: {found['failed']}" if "failed" in found and "tokens_per_second" in found else ""
         mfu = f"   {found['of_790']:.1%} of 790 TFLOP/s" if "of_790" in found else ""
         print(f"{name:32} {speed}{mfu}   at {time.monotonic() - START:.0f} s", flush=True)
-    with results.lock:  # the clock's thread may not speak as well
-        print(json.dumps(results.told), flush=True)
-        bad = [name for name, found in results.told["results"].items() if "failed" in found]
-        sys.stderr.write(f"failed: {', '.join(bad)}\n" if bad else "")
-        sys.stdout.flush()
-        os._exit(bool(bad))  # threads of loaders and compilers are not waited for
+    results.leave()
 
 
 def attempt(results: Results, name: str, seconds: float, run: Callable[[float], dict]) -> dict:
@@ -279,7 +282,6 @@ def attempt(results: Results, name: str, seconds: float, run: Callable[[float], 
         return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        results.running = ""
 
 
 def ratio(told: dict) -> None:

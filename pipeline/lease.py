@@ -58,6 +58,7 @@ class Lease:
             _held.add(self.name)
             try:
                 self._say()
+                _swept(self.uri)
             except BaseException:
                 _held.discard(self.name)
                 raise
@@ -116,6 +117,13 @@ class Lease:
             raise ValueError(
                 f"this root was taken over by another run (after number {self.number}); nothing more is written here"
             )
+
+
+def _swept(uri: str) -> None:
+    """Remove what a holder left that was killed in the midst of a beat, where the root is a local folder."""
+    if (path := store.local(uri)) is not None:
+        for left in path.parent.glob(f".{path.name}.*.attempt"):
+            left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -184,7 +184,13 @@ def driving(words: Sequence[str], folder: Path, **env: str) -> Iterator[Driver]:
 
 def committed(root: Path, stage: str, shards: int = 1) -> Callable[[], bool]:
     """The moment at which so many shards of a stage are committed, whatever step of it they belong to."""
-    return lambda: len(list(root.glob(f"{stage}-*/**/commits/**/*.json"))) >= shards
+
+    def moment() -> bool:
+        with contextlib.suppress(FileNotFoundError):  # a folder that went while it was looked through
+            return len(list(root.glob(f"{stage}-*/**/commits/**/*.json"))) >= shards
+        return False
+
+    return moment
 
 
 def logged(root: Path, steps: int) -> Callable[[], bool]:

@@ -73,7 +73,7 @@ def test_a_disk_that_is_full(whole: tuple[str, Path], disk: Sized, tmp_path: Pat
     with nodes(2, TUNDISH_MIN_FREE="0KB") as ray:
         words = chaos.command(path, root, ray.address, *PAIR)
         with driving(words, tmp_path, TUNDISH_MIN_FREE="0KB") as driver:
-            assert driver.ended() == 1
+            assert driver.ended() in (1, 2)  # 2: a file that could not be begun says what to do
         assert "No space left on device" in driver.said
         assert not list(root.glob("tokenize-*/manifest.json"))
         disk(64_000)
@@ -81,7 +81,7 @@ def test_a_disk_that_is_full(whole: tuple[str, Path], disk: Sized, tmp_path: Pat
             assert driver.ended() == 0, driver.said
         disk(used(root) + 700)
         with driving(words, tmp_path, TUNDISH_MIN_FREE="0KB") as driver:
-            assert driver.ended() in (1, 2)  # 2: a checkpoint that was not written says what to do
+            assert driver.ended() in (1, 2)  # 2: so does a checkpoint that was not written
         assert "No space left on device" in driver.said
         assert logged(root, 1)(), "it was full before the training began"
         assert not list(root.glob("pretrain-*/manifest.json"))

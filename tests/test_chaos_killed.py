@@ -54,9 +54,11 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 def killed(ray: Nodes, driver: Driver, at: str) -> int:
     """A worker that is at this, killed."""
-    number: int = driver.until(lambda: ray.busy(at))[0]
-    os.kill(number, signal.SIGKILL)
-    return number
+    while True:
+        number: int = driver.until(lambda: ray.busy(at))[0]
+        with contextlib.suppress(ProcessLookupError):  # it ended since it was seen
+            os.kill(number, signal.SIGKILL)
+            return number
 
 
 def moments(root: Path, part: str, seed: int, count: int) -> list[Callable[[], bool]]:

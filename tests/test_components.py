@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -195,10 +194,14 @@ def test_what_was_begun_with_parts_of_another_size_is_not_mixed_in(step: str, tm
 
 
 KILLED = """
+import os, signal
 import numpy as np
 from pathlib import Path
 from tests.test_components import found, path
-found(Path({folder!r}), path(np.random.default_rng(1), 1500), 250)
+from tundish.cluster.local import Local
+begun = Path({step!r}) / "commits"
+watch = lambda *_: os.kill(os.getpid(), signal.SIGKILL) if list(begun.glob("*.json")) else None
+found(Path({folder!r}), path(np.random.default_rng(1), 1500), 250, Local(watch=watch))
 """
 
 
@@ -209,12 +212,9 @@ LATER = [pytest.param(step, marks=pytest.mark.slow) for step in ("components-1-a
 def test_a_process_killed_in_any_round_goes_on(step: str, tmp_path: Path) -> None:
     pairs, steps = path(np.random.default_rng(1), 1500), tmp_path / "killed" / "out-0000000000" / "steps"
     calm = found(tmp_path / "one", pairs, 250)[1]
-    command = [sys.executable, "-c", KILLED.format(folder=str(tmp_path / "killed"))]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[1]) as process:
-        while process.poll() is None and not list((steps / step).glob("commits/*.json")):
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL, "it was done before it could be killed"
+    script = KILLED.format(folder=str(tmp_path / "killed"), step=str(steps / step))
+    ended = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1]).returncode
+    assert ended == -signal.SIGKILL, "no shard of this step was ever committed"
     sealed = {file: file.stat().st_mtime_ns for file in steps.glob("*/manifest.json")}
     told, made = found(tmp_path / "killed", pairs, 250)
     assert told == expected(pairs)

@@ -21,7 +21,7 @@ from tundish.cluster.wish import Stopped, heed, listening, wish, wishes
 from tundish.stages.pretrain_loop import pretrain
 
 TOP = Path(__file__).resolve().parents[1]
-SLOW = 0.4  # seconds that each tenth step takes longer, so that a signal comes in the middle
+SLOW = 1.5  # seconds that each tenth step takes longer, so that a signal comes in the middle
 
 
 def task_in(folder):

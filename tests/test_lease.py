@@ -122,8 +122,11 @@ def test_a_process_of_this_machine_that_is_gone_is_succeeded_at_once(
 ) -> None:
     waits = hasty(monkeypatch)
     lying(tmp_path)
+    (tmp_path / ".lease.json.0a1b.attempt").write_text("it was killed in the midst of a beat")
+    (tmp_path / ".report.html.0a1b.attempt").write_text("what another process is about to write")
     with Lease(str(tmp_path)) as mine:
         assert mine.number == 2
+        assert [each.name for each in tmp_path.glob(".*.attempt")] == [".report.html.0a1b.attempt"]
     assert waits == []
 
 

@@ -1,5 +1,6 @@
 """What drags on a Ray of several nodes: the copy comes to where there is room, and nothing of a stage outlives it."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,9 @@ class Halting:
 
     def __call__(self, item: int) -> int:
         if ray.get_runtime_context().get_node_id() != self.fast:
+            until = time.monotonic() + 60  # else it has done all before the fast node's worker has come
+            while not os.path.exists(f"{self.marks}/second") and time.monotonic() < until:
+                time.sleep(0.05)
             time.sleep(0.5)
         elif not (once(f"{self.marks}/first") or once(f"{self.marks}/second")):
             time.sleep(600)

@@ -17,6 +17,7 @@ from ray.cluster_utils import Cluster
 from tests.test_model_pretrain import lines, losses, toy
 from tundish.cluster import checkpoint, ray_gang
 from tundish.cluster.on_ray import OnRay
+from tundish.cluster.wish import wishes
 from tundish.stages.pretrain_loop import PretrainTask, pretrain
 
 pytestmark = pytest.mark.slow
@@ -43,15 +44,22 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
 
 
 def noted(
-    task: PretrainTask, pauses: dict[int, float], rank: int, world: int, tell: Callable[[dict[str, Any]], None]
-) -> None:
-    """Pretrain slowly, and note how large the gang is at which step. Ray reckons anew each 20 seconds what there is."""
+    task: PretrainTask, patient: int, pauses: dict[int, float], rank: int, world: int,
+    tell: Callable[[dict[str, Any]], None],
+) -> None:  # fmt: skip
+    """Pretrain slowly, and note how large the gang is at which step. Ray reckons anew each 20 seconds what there is.
+
+    As so many workers (`patient`) it does not get beyond step 20 before it is asked to stop, however long that takes.
+    """
+    end = time.monotonic() + 300
 
     def telling(row: dict[str, Any]) -> None:
         tell(row)
         with open(Path(task.out).parent / f"seen-{rank}", "a") as seen:
             seen.write(json.dumps([world, row["step"]]) + "\n")
         time.sleep(pauses[world])
+        while world == patient and rank == 0 and row["step"] >= 20 and not wishes() and time.monotonic() < end:
+            time.sleep(0.1)
 
     pretrain(task, rank, world, telling)
 
@@ -63,10 +71,12 @@ def seen(task: PretrainTask) -> list[list[int]]:
 
 
 @contextlib.contextmanager
-def training(nodes: Any, task: PretrainTask, folder: Path, pauses: dict[int, float]) -> Iterator[None]:
+def training(
+    nodes: Any, task: PretrainTask, folder: Path, pauses: dict[int, float], patient: int = 0
+) -> Iterator[None]:
     """A gang of one or two, in a thread of its own: nodes come and go in the main one. It has ended after the block."""
     with OnRay(nodes.address, scratch=str(folder / "gangs")) as cluster, futures.ThreadPoolExecutor(1) as threads:
-        done = threads.submit(cluster.gang, "Pretrain", partial(noted, task, pauses), size=2, least=1)
+        done = threads.submit(cluster.gang, "Pretrain", partial(noted, task, patient, pauses), size=2, least=1)
         until = time.monotonic() + 300
         while len(seen(task)) < 2 and not done.done() and time.monotonic() < until:
             time.sleep(0.1)
@@ -86,7 +96,7 @@ def test_a_gang_grows_when_a_node_comes_and_saves_first(
 ) -> None:
     monkeypatch.setattr(ray_gang, "LOOK", 3.0)
     task = toy(tmp_path / "task", checkpoint_every=1000)  # what is gone on from was saved because the gang grew
-    with training(nodes, task, tmp_path, {1: 15.0, 2: 0.1}):
+    with training(nodes, task, tmp_path, {1: 1.5, 2: 0.1}, patient=1):
         nodes.more()
     workers, steps = zip(*seen(task), strict=True)
     assert sorted(set(workers)) == [1, 2]
@@ -101,7 +111,7 @@ def test_a_gang_goes_on_with_fewer_when_a_node_goes(nodes: Any, tmp_path: Path, 
     task = toy(tmp_path / "task", checkpoint_every=10 if how == "lost" else 1000)
     node = nodes.more()
     nodes.wait_for_nodes()
-    with training(nodes, task, tmp_path, {1: 0.1, 2: 4.0}):
+    with training(nodes, task, tmp_path, {1: 0.1, 2: 4.0}, patient=2 if how == "drained" else 0):
         if how == "drained":
             gcs = ray._raylet.GcsClient(address=nodes.address)
             deadline = int(time.time() * 1000) + 120_000

@@ -158,7 +158,7 @@ def drive(address: str, folder: str) -> None:
 
 
 def slowly(task: PretrainTask, rank: int, world: int, tell: Callable[[dict[str, Any]], None]) -> None:
-    pretrain(task, rank, world, lambda row: (tell(row), time.sleep(1.5))[0])
+    pretrain(task, rank, world, lambda row: (tell(row), time.sleep(4.0))[0])
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])

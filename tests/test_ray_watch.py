@@ -123,9 +123,10 @@ def settled(port: int) -> tuple[Samples, dict[str, str]]:
     """What is scraped once the last value that was told is there: metrics come some ten seconds later."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
-        found, kinds = scraped(port)
-        if any(name == "ray_tundish_training_loss" for name, _ in found):
-            return found, kinds
+        with contextlib.suppress(OSError):  # the port answers some seconds after the node is there
+            found, kinds = scraped(port)
+            if any(name == "ray_tundish_training_loss" for name, _ in found):
+                return found, kinds
         time.sleep(1)
     raise AssertionError("the metrics did not come")
 

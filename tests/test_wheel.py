@@ -5,6 +5,7 @@ Ray wrote and tells is searched for it.
 """
 
 import base64
+import contextlib
 import csv
 import hashlib
 import json
@@ -221,4 +222,10 @@ def test_ray_wrote_and_tells_nothing_of_the_secret_its_shell_held(knowing: Head)
     assert CANARY not in repr(client.list_jobs())
     files = [path for path in knowing.token.parent.rglob("*") if path.is_file()]
     assert any(path.name == "dashboard.log" for path in files)
-    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
+    assert [path for path in files if CANARY.encode() in body(path)] == []
+
+
+def body(path: Path) -> bytes:
+    with contextlib.suppress(FileNotFoundError):  # Ray renames what it writes anew
+        return path.read_bytes()
+    return b""
