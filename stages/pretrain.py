@@ -15,6 +15,7 @@ from tundish.cluster.digests import digest_once
 from tundish.cluster.shards import Damaged, Dataset, check, digest_of, opened
 from tundish.cluster.verbs import Cluster
 from tundish.operators.model.presets import PRESETS
+from tundish.stages.pretrain_used import require_used
 from tundish.stages.stage import PLACE, Place, Stage
 from tundish.stages.vocabulary import vocabulary_of
 
@@ -53,8 +54,8 @@ class Pretrain(Stage):
     their size, where none are given. `reweigh`: other weights from a step on, {5000: {books: 1}}. `skip`: [first,
     behind the last) rows by their position in the plan, never trained on. `window`: shards of an origin in use at
     once. `spread`: copied, or sharded over the workers (FSDP2). `tensor`: workers that share the heads of one
-    model. `at_once`: rows of a forward pass. `anew`: steps from which another level of the loss is usual, as
-    `rewound` of a result says without rows."""
+    model. `at_once`: rows of a forward pass, fewer of longer ones. `anew`: steps from which another level of the loss
+    is usual, as `rewound` of a result says without rows."""
 
     version: ClassVar[int] = 4
     makes: ClassVar[tuple[str, ...]] = ("weights",)
@@ -71,7 +72,7 @@ class Pretrain(Stage):
     objective: str | Mapping[str, int] | None = None
     mask: float | tuple[float, float] | None = None
     shares: tuple[int, int] | None = None
-    curriculum: tuple[Mapping[str, Any], ...] = ()
+    curriculum: tuple[Mapping[str, Any], ...] | Mapping[str, Any] = ()
     begin: str = field(default="", metadata=PLACE)
     begin_generator: str = field(default="", metadata=PLACE)
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -107,10 +108,7 @@ class Pretrain(Stage):
         for name, known in (("model", tuple(PRESETS)), ("precision", PRECISIONS)):
             if getattr(self, name) not in known and (name, self.model) != ("model", ""):
                 raise ValueError(f"Pretrain.{name} is {getattr(self, name)!r}; it is one of {', '.join(known)}")
-        for name, least, what in (
-            ("window", 0, "shards in use at once, 0 for all"),
-            ("checkpoint_every", 1, "steps"),
-        ):
+        for name, least, what in (("window", 0, "shards in use at once, 0 for all"), ("checkpoint_every", 1, "steps")):
             if getattr(self, name) < least:
                 raise ValueError(f"Pretrain.{name} is {getattr(self, name)}; it is at least {least} ({what})")
         if self.length and self.length < 3:
@@ -146,6 +144,7 @@ class Pretrain(Stage):
             )
         if self.begin_generator and not self.begin:
             raise ValueError("Pretrain.begin_generator goes with begin; give that the discriminator's folder")
+        require_used(self, PRESETS[self.preset].recipe)
         self._example()
 
     def _example(self) -> Any:
@@ -188,7 +187,7 @@ class Pretrain(Stage):
             "model": self.preset,
             "preset": self.preset,
             "weights": weights,
-            "curriculum": list(self.curriculum) or None,
+            "curriculum": self.curriculum or None,
         }
         if not self.begin:
             return told

@@ -32,6 +32,7 @@ from tundish.operators.model.rows import Layout, Shard, cut
 from tundish.operators.model.shape import Shape
 from tundish.operators.model.stream import Aim, Stream
 from tundish.stages.pretrain_model import losses_of, optimizer_of, trainee_of
+from tundish.stages.pretrain_passes import bounded
 from tundish.stages.pretrain_task import PretrainTask
 from tundish.stages.ranks import Ranks
 from tundish.stages.scale import Scale
@@ -130,8 +131,10 @@ def _gathered(task: PretrainTask, model: nn.Module, states: torch.dtype, workers
         for block in blocks
     ]
     running = sum(sorted(sizes)[-2:])
-    rows = max(max(phase.batch) for phase in task.aims.phases)
-    several = task.at_once and -(-rows // workers) > task.at_once
+    several = any(
+        0 < bounded(task, phase.row) < -(-max(phase.batch) // workers) or phase.batch[0] != phase.batch[1]
+        for phase in task.aims.phases
+    )
     gradients = parameters_of(model) * own if several else outside + max(sizes, default=0)
     return outside + running + gradients
 

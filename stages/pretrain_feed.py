@@ -40,6 +40,7 @@ from tundish.stages.pretrain_legs import (
     until_of,
     with_holes,
 )
+from tundish.stages.pretrain_passes import rows_of_pass
 from tundish.stages.pretrain_task import PretrainTask, causal_of
 from tundish.stages.pretrain_work import places_of, useful_of
 from tundish.stages.ranks import Ranks, refuse_idle
@@ -141,15 +142,13 @@ class Feed:
             masks, guessed, tokens, places, useful, stop = self.ranks.counted(here).tolist()
             yield Step(step + shift, setting, mine, guessed, tokens, places, useful, masks % 2**64, bool(stop))
 
-    @property
-    def at_once(self) -> int:
+    def at_once(self, layout: Layout) -> int:
         """Rows of a forward pass, where that is fixed; else 0."""
-        whole = -(-max(rows for _, rows in self.schedule.batches) // self.ranks.shares)
-        return self.task.at_once or (whole if self.static else 0)
+        return rows_of_pass(self.task, self.schedule, layout, self.ranks.shares, static=self.static)
 
     def parts(self, stream: Stream, places: Places, aim: Aim) -> list[Batch]:
         """These rows, as many at once as a forward pass takes; where shapes are to stay, the last ones filled up."""
-        size = self.at_once or max(1, len(places))
+        size = self.at_once(stream.layout) or max(1, len(places))
         found = [stream.batch(places.slice(at, at + size), aim) for at in range(0, len(places), size)]
         if self.static:
             found = [filled_up(batch, size, self.task.specials["[PAD]"]) for batch in found]
@@ -161,7 +160,7 @@ class Feed:
         found = self.parts(stream, places, aim)
         if self.even:
             most = -(-len(all_) // self.ranks.shares)
-            missing = -(-most // (self.at_once or max(1, most))) - len(found)
+            missing = -(-most // (self.at_once(stream.layout) or max(1, most))) - len(found)
             if missing > 0:
                 [none] = self.parts(stream, stream.plan.places(all_[:1]), aim)
                 found += [blanked(none)] * missing

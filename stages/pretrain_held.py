@@ -68,7 +68,7 @@ class Held:
         sums = torch.zeros(len(self.streams), 4, dtype=torch.float64, device=self.ranks.device)
         for number, stream in enumerate(self.streams.values()):
             rows = np.arange(self._rows(stream))
-            size = (self.feed.at_once or 32) * self.ranks.shares
+            size = (self.feed.at_once(stream.layout) or 32) * self.ranks.shares
             for at in range(0, len(rows), size):
                 whole = rows[at : at + size]
                 first, last = (
@@ -76,7 +76,7 @@ class Held:
                 )
                 places = stream.plan.places(whole[first:last])
                 for batch in self.feed.levelled(stream, places, self.aim, whole):
-                    with within(HELD, last - first):
+                    with within(HELD, last - first, stream.layout.row):
                         part = part_of(batch, self.ranks.device, longest=stream.layout.context, static=self.feed.static)
                         terms = losses_of(model, part, self.task, self.aim.objective, self.dtype)
                     counts = counts_of(batch)

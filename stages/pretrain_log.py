@@ -10,6 +10,7 @@ peak that useful operations took. Nothing waits for the device to know it. Who i
 """
 
 import json
+import logging
 import math
 import os
 import time
@@ -27,14 +28,23 @@ from tundish.stages.pretrain_feed import Feed, Step
 from tundish.stages.pretrain_task import PretrainTask
 from tundish.stages.ranks import Ranks, held_by
 
+LOG = logging.getLogger("tundish.pretrain")
 TELL_EVERY = 10  # steps, unless whoever is told says `every`
 PEAKS = {
+    "GB200": 2500e12,
+    "B200": 2250e12,
     "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
     "H100": 989e12,
     "A100": 312e12,
+    "A10G": 70e12,
+    "A10": 125e12,
+    "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
     "4090": 165e12,
-}  # dense bf16, as their makers say
+}  # dense bf16, as their makers say; a name stands before one that is a part of it
 
 Tell = Callable[[dict[str, Any]], None]
 T = TypeVar("T")
@@ -46,6 +56,8 @@ class Log:
 
     def __init__(self, task: PretrainTask, feed: Feed, ranks: Ranks, tell: Tell, step: int, tokens: int) -> None:
         self.task, self.feed, self.tell = task, feed, tell
+        if ranks.device.type == "cuda" and ranks.rank == 0 and task.dtype == "float32":
+            LOG.warning("float32 takes a GPU several times as long as bfloat16; say precision: bfloat16")
         self.tell_every = getattr(tell, "every", TELL_EVERY)
         self.lines, self.ledger = (
             Lines(Path(task.out) / name, step, ranks.rank == 0) for name in ("log.jsonl", "ledger.jsonl")
@@ -189,10 +201,16 @@ def spent_of(told: Mapping[str, Any]) -> dict[str, float]:
 
 def peak_of(device: torch.device) -> float:
     """Operations a second in bfloat16 that a device's maker promises; 0 where that is not known."""
-    if device.type != "cuda":
-        return 0.0
-    name = torch.cuda.get_device_name(device)
-    return next((peak for kind, peak in PEAKS.items() if kind in name), 0.0)
+    return peak_named(torch.cuda.get_device_name(device)) if device.type == "cuda" else 0.0
+
+
+def peak_named(name: str) -> float:
+    """By the name that the driver gives a device, of which a kind is whole words.
+
+    >>> peak_named("NVIDIA H100 80GB HBM3") / 1e12, peak_named("NVIDIA L40S") / 1e12, peak_named("NVIDIA A1000")
+    (989.0, 362.0, 0.0)
+    """
+    return next((peak for kind, peak in PEAKS.items() if f" {kind} " in f" {name} ".replace("-", " ")), 0.0)
 
 
 class Lines:

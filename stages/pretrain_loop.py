@@ -7,7 +7,8 @@
     out/model.safetensors, config.json, result.json      at the end
 
 Promises: the ledger is a function of the task, whatever the number of ranks and however often the run was killed; the
-loss is the mean over the global batch, so it does not depend on how that was shared; a spike, or a loss that is no
+loss is the mean over the global batch, so it does not depend on how that was shared (but for what is dropped out, which
+each rank draws for its own rows); a spike, or a loss that is no
 number, never enters the weights: training goes back to before it, skips its rows and says so in the plan, so that a
 replay goes the same way. Only rank 0 writes; nothing in a step waits for the device. Costs, beside the model, one
 gradient buffer, the optimiser's, and one copy of all that on the host; shards are memory-mapped. Refuses a folder that
@@ -96,11 +97,11 @@ def _train(task: PretrainTask, ranks: Ranks, tell: Tell) -> None:
                     torch.manual_seed(keyed(task.seed, step, ranks.share))
                 numbers = [torch.zeros(1 + len(names), dtype=weights, device=ranks.device)]
                 for number, rows in enumerate(batch.batches, 1):
-                    with within(FORWARD, feed.at_once):
+                    with within(FORWARD, len(rows.sizes), batch.setting.row):
                         part = part_of(rows, ranks.device, longest=batch.setting.context, static=compiled)
                         terms = losses_of(model, part, task, batch.setting.objective, states)
                         loss = whole(terms, counts)
-                    with within(BACKWARD, feed.at_once):
+                    with within(BACKWARD, len(rows.sizes), batch.setting.row):
                         spread.backward(scale.up(loss), last=number == len(batch.batches))
                     means = [term.total.detach() / max(1, counts[term.over]) for term in terms]
                     numbers.append(torch.stack([each.to(weights) for each in (loss.detach(), *means)]))

@@ -16,6 +16,7 @@ import torch
 from tundish.operators.model.phases import Phase
 from tundish.operators.model.stacks import stacked
 from tundish.stages.pretrain_count import amount, bare, counted, sliced, way_back
+from tundish.stages.pretrain_passes import bounded
 from tundish.stages.pretrain_task import PretrainTask
 from tundish.stages.spread import precision_of
 
@@ -27,21 +28,22 @@ PASSING = 4  # numbers in passing for each of the largest stack of weights, as o
 
 
 @contextlib.contextmanager
-def within(place: str, rows: int = 0) -> Iterator[None]:
-    """A part of a training, and of how many rows at once, where that is known."""
+def within(place: str, rows: int = 0, row: int = 0) -> Iterator[None]:
+    """A part of a training, and of how many rows at once of how many places each, where that is known."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         if not hasattr(error, "place"):
-            error.place, error.rows = place, rows  # type: ignore[attr-defined]
+            error.place, error.rows, error.row = place, rows, row  # type: ignore[attr-defined]
         raise
 
 
 def too_large(task: PretrainTask, shares: int, error: torch.OutOfMemoryError) -> str:
     """What to lower where a part of a training does not fit, and what that part takes."""
     place, rows = getattr(error, "place", FORWARD), getattr(error, "rows", 0)
-    phase = max(task.aims.phases, key=lambda phase: phase.row)
-    rows = rows or task.at_once or -(-max(phase.batch) // shares)
+    row = getattr(error, "row", 0)
+    phase = max(task.aims.phases, key=lambda phase: (phase.row == row, phase.row))
+    rows = rows or bounded(task, phase.row) or -(-max(phase.batch) // shares)
     own = counted(task, shares * task.tensor)
     sizes = f"{amount(sum(own.memory.values()))}B of {', '.join(own.memory)}"
     deed, told = place, ""
@@ -57,7 +59,7 @@ def too_large(task: PretrainTask, shares: int, error: torch.OutOfMemoryError) ->
         told = f": {sizes}"
     cause = str(error).splitlines()[0][:200] if str(error) else "out of memory"
     return (
-        f"{deed} does not fit into the device's memory ({cause}){told}; {_way(task, place, rows)}. "
+        f"{deed} does not fit into the device's memory ({cause}){told}; {_way(task, place, rows, phase.row)}. "
         "`tundish plan --probe` says beforehand what a worker needs"
     )
 
@@ -84,11 +86,11 @@ def _gathered(task: PretrainTask) -> int:
     return sum(sizes) if task.tensor > 1 else max(sizes)
 
 
-def _way(task: PretrainTask, place: str, rows: int) -> str:
+def _way(task: PretrainTask, place: str, rows: int, row: int) -> str:
     """What to lower: rows where passes are too large, else what a worker holds of the model."""
     if place in (FORWARD, BACKWARD, HELD):
         if rows > 1:
-            return f"give at_once: {rows // 2}"
+            return f"give at_once: {rows // 2 * row // min(each.row for each in task.aims.phases)}"
         if place != HELD and not task.recompute:
             return "give recompute: 1, or shorter rows"
     if task.spread == "sharded" or task.tensor > 1:

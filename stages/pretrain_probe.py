@@ -35,6 +35,7 @@ from tundish.stages.pretrain_count import (
 )
 from tundish.stages.pretrain_log import peak_of
 from tundish.stages.pretrain_model import losses_of, optimizer_of
+from tundish.stages.pretrain_passes import rows_of_pass
 from tundish.stages.pretrain_task import PretrainTask, causal_of
 from tundish.stages.pretrain_work import places_of, useful_of
 from tundish.stages.spread import Copied, precision_of
@@ -136,14 +137,13 @@ def probe(task: PretrainTask, *, workers: int = 1, device: torch.device | None =
 
 def _kinds(task: PretrainTask, schedule: Schedule, shares: int, static: bool) -> dict[tuple[int, str], Kind]:
     """By phase and objective; of a batch that grows, its largest."""
-    most = -(-max(rows for _, rows in schedule.batches) // shares)
     found = {}
     for number, phase in enumerate(schedule.phases):
         mine = -(-max(leg.rows for leg in schedule.legs if leg.phase == number) // shares)
-        rows = task.at_once or (most if static else mine)
+        layout = Layout(phase.row, phase.context)
+        rows = rows_of_pass(task, schedule, layout, shares, static=static) or mine
         rate = None if phase.rate is None else round(sum(phase.rate) / 2, 6)
         for name, _ in phase.mixture:
-            layout = Layout(phase.row, phase.context)
             found[number, name] = Kind(layout, task.aims.objectives[name], rate, rows if static else min(rows, mine))
     return found
 

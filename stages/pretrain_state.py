@@ -40,6 +40,7 @@ from tundish.stages.spread import Spread
 LOG = logging.getLogger("tundish.pretrain")
 CHECKPOINTS = "checkpoints"
 LEAST = 2.0**-14  # a scale of the loss below which float16 cannot be helped
+ALIGNED = 64  # bytes at whose multiples a tensor begins
 LYING = ("model", "optimizer")  # on the ranks as the model does; the rest is the same on all
 
 __all__ = ["State", "Stopped", "holes_in"]
@@ -165,14 +166,18 @@ class State:
 
     @torch.no_grad()
     def _snap(self, step: int, tokens: int) -> None:
+        live = {
+            group: {name: part(each).detach() for name, each in named.items()} for group, named in self.groups().items()
+        }
+        # the same memory each time: there is never a second copy
         held = self.snapshot[2] if self.snapshot else {}
-        for group, named in self.groups().items():
-            kept = held.setdefault(group, {})
+        for group, named in live.items():
+            if group not in held or held[group].keys() != named.keys():
+                held[group] = _room(named)
             for name, each in named.items():
-                if name in kept:  # the same memory once more: there is never a second copy
-                    kept[name].copy_(part(each))
-                else:
-                    kept[name] = part(each).detach().to("cpu", copy=True)
+                held[group][name].copy_(each, non_blocking=each.is_cuda)
+        if self.ranks.device.type == "cuda":
+            torch.cuda.current_stream(self.ranks.device).synchronize()  # once, not for each of some hundred tensors
         self.snapshot = step, tokens, held
 
     # how it goes back
@@ -217,3 +222,15 @@ class State:
 def holes_in(spikes: list[dict[str, Any]]) -> list[tuple[int, int]]:
     """The rows that were skipped, as holes of a plan."""
     return [(spike["rows"][0], spike["rows"][1]) for spike in spikes if "rows" in spike]
+
+
+def _room(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Host memory for tensors, in one piece; pinned where they lie on a GPU, which then copies without waiting."""
+    ends = [0]
+    for each in named.values():
+        ends.append(ends[-1] + -(-each.numel() * each.element_size() // ALIGNED) * ALIGNED)
+    whole = torch.empty(ends[-1], dtype=torch.uint8, pin_memory=any(each.is_cuda for each in named.values()))
+    return {
+        name: whole[at : at + each.numel() * each.element_size()].view(each.dtype).view(each.shape)
+        for at, (name, each) in zip(ends, named.items(), strict=False)
+    }

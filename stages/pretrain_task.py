@@ -1,6 +1,7 @@
 """Everything that decides a pretraining, as plain values.
 
-Promises: two equal tasks on equal shards give the same ledger, whatever the number of ranks. Refuses recipes that
+Promises: two equal tasks on equal shards give the same ledger, whatever the number of ranks, and the same losses up to
+rounding where there is no dropout. Refuses recipes that
 contradict themselves, before anything is read.
 """
 
@@ -20,7 +21,7 @@ from tundish.stages.token_stream import TokenFiles
 
 Sources = tuple[TokenFiles, ...] | Mapping[tuple[int, int], tuple[TokenFiles, ...]]  # the latter by (row, context)
 
-ASIDE = {  # fields of a task on which its losses do not depend, but for what the plan says of them
+ASIDE = {  # fields of a task on which its losses do not depend, but for what the plan says of them and for dropout
     *("sources", "holdout", "out", "checkpoint_every", "keep", "evaluate_every", "holdout_rows", "at_once", "weights"),
     *("holes", "follow", "replay", "compiled", "recompute", "spread", "tensor", "snapshot_every", "peak"),
     *("most_rewinds", "holdout_bytes", "compared", "foretold", "preset"),
@@ -91,7 +92,7 @@ class PretrainTask:
     tensor: int = 1  # ranks that share the heads of one model
     compiled: bool | None = None  # None: on a GPU
     recompute: int = 0  # each so-manieth block keeps nothing for the way back
-    at_once: int = 0  # rows per forward pass of a rank, for memory; 0: all of its share
+    at_once: int = 0  # rows per forward pass of a rank, for memory, of longer ones as many fewer; 0: all of its share
 
     sigmas: float = 6.0  # beyond which a loss or a gradient is a spike
     anew: tuple[int, ...] = ()  # steps from which on another level of the loss is usual
@@ -117,10 +118,10 @@ class PretrainTask:
         if len(sampled) > 1:
             raise ValueError("rtd trains two models and the other objectives one; give it a training of its own")
         pair = self.shapes[0].stack == "pair"
-        if pair != (kinds == {Corrupted}):
+        if pair != (Corrupted in kinds) or (pair and len(kinds) > 1):
             raise ValueError(
                 f"a {self.shapes[0].stack} cannot be trained on {self.objective!r}; spans are for an encoder with a "
-                "decoder (t5-small, switch), and those are for spans"
+                "decoder (t5-small, switch), and those are for spans alone"
             )
         if self.shapes[0].stack == "decoder" and Masked in kinds:
             raise ValueError("a decoder sees nothing behind a hidden token; give it the objective clm or prefix")
@@ -226,8 +227,13 @@ class PretrainTask:
                 ]
             else:
                 plain = [whole | {"tokens": [0, "100%"], "batch": batch}]
-        phases, own = (plain, {}) if not isinstance(plain, Mapping) else (plain["phases"], plain.get("objectives", {}))
-        phases = self._carried(phases)
+        if isinstance(plain, Mapping):
+            if strange := sorted({*plain} - {"objectives", "phases"}):
+                raise ValueError(f"a curriculum has the keys {strange}; give objectives and phases, or phases alone")
+            phases, own = plain.get("phases"), plain.get("objectives") or {}
+        else:
+            phases, own = plain, {}
+        phases = self._carried(phases, {name for name, said in own.items() if "rate" in said})
         return read(
             {"phases": phases, "objectives": {**self._own(), **own}},
             self.tokens,
@@ -236,22 +242,28 @@ class PretrainTask:
             batch=self.batch if isinstance(self.batch, int) else self.batch[-1],
         )
 
-    def _carried(self, phases: Any) -> Any:
-        """Phases that begin as the task says, and take over the rate at which the one before ended."""
+    def _carried(self, phases: Any, rated: set[str]) -> Any:
+        """Phases that begin as the task says, and take over the rate at which the one before ended, but for those
+        whose objectives all have a rate of their own (`rated`)."""
         if not isinstance(phases, list | tuple) or not all(isinstance(phase, Mapping) for phase in phases):
             return phases  # refused where it is read
         mask = list(self.mask) if isinstance(self.mask, tuple | list) else [self.mask, self.mask]
         batch = list(self.batch) if isinstance(self.batch, tuple | list) else self.batch
         told = any("rate" in phase for phase in phases)
         found: list[dict[str, Any]] = []
+        last, names = mask[0], self.objective
         for phase in phases:
             each = {"objective": self.objective, "batch": batch} | dict(phase) if not found else dict(phase)
-            if not told and isinstance(each.get("tokens"), list | tuple) and len(each["tokens"]) == 2:
+            names = each.get("objective", names)
+            if "rate" not in each and {*([names] if isinstance(names, str) else names)} <= rated:
+                pass
+            elif not told and isinstance(each.get("tokens"), list | tuple) and len(each["tokens"]) == 2:
                 ends = [amount(end, self.tokens) / self.tokens for end in each["tokens"]]
                 each["rate"] = [mask[0] + (mask[1] - mask[0]) * min(1.0, end) for end in ends]
             elif "rate" not in each:
-                last = found[-1]["rate"] if found else mask[0]
-                each["rate"] = last[-1] if isinstance(last, list | tuple) else last
+                each["rate"] = last
+            if "rate" in each:
+                last = each["rate"][-1] if isinstance(each["rate"], list | tuple) else each["rate"]
             found.append(each)
         return found
 

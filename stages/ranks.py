@@ -88,14 +88,17 @@ def joined(rank: int, world: int, *, together: int = 1) -> Iterator[Ranks]:
     if threads := os.environ.get("TUNDISH_TORCH_THREADS"):
         torch.set_num_threads(int(threads))
     gpu = torch.cuda.is_available()
+    index = int(os.environ.get("LOCAL_RANK", rank)) % max(1, torch.cuda.device_count()) if gpu else 0
+    if gpu:
+        torch.cuda.set_device(index)  # events and streams that name no device are of the current one
     ours = world > 1 and not dist.is_initialized()
     if ours:
         if not os.environ.get("MASTER_ADDR") or not os.environ.get("MASTER_PORT"):
             raise ValueError(f"{world} ranks cannot meet; start them by torchrun, or set MASTER_ADDR and MASTER_PORT")
-        dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=world)
+        where = {"device_id": torch.device("cuda", index)} if gpu else {}
+        dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=world, **where)
     if world > 1:
         gpu = gpu and "nccl" in dist.get_backend()
-    index = int(os.environ.get("LOCAL_RANK", rank)) % max(1, torch.cuda.device_count()) if gpu else 0
     if world % together:
         raise ValueError(f"{world} ranks cannot share models by {together}; take a multiple of {together} workers")
     device = torch.device("cuda", index) if gpu else torch.device("cpu")

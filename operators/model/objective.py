@@ -27,7 +27,7 @@ from tundish.operators.model.packed import Packed, packed, there
 from tundish.operators.model.shape import Shape
 
 GUESSED, TOKENS = "guessed", "tokens"  # what losses are divided by: guessed places; tokens, padding not counted
-ROUND = 256  # documents of a batch of static shape come in multiples of it
+ROUND = 256  # documents of a batch of static shape: so many, or twice, four times, eight times as many
 BALANCE = 0.01  # weight of the experts' loss of balance (Fedus et al. 2021)
 DETECTED = 50.0  # weight of the discriminator's loss (Clark et al. 2020)
 SHARED = ("all", "gdes", "none")  # one table; the discriminator's a difference to the other's (He et al. 2021); two
@@ -110,8 +110,15 @@ def shortened(bounds: np.ndarray, prefixes: np.ndarray | None, longest: int) -> 
 
 
 def rounded(bounds: np.ndarray) -> np.ndarray:
-    """With the last once more and again, up to a multiple of `ROUND` documents."""
-    return np.concatenate([bounds, np.full((1 - len(bounds)) % ROUND, bounds[-1], bounds.dtype)])
+    """With the last once more and again, so that there are few numbers of documents: each is compiled for anew.
+
+    >>> len(rounded(np.arange(4))), len(rounded(np.arange(258))), len(rounded(np.arange(1025)))
+    (257, 513, 1025)
+    """
+    documents = ROUND
+    while documents < len(bounds) - 1:
+        documents *= 2
+    return np.concatenate([bounds, np.full(documents + 1 - len(bounds), bounds[-1], bounds.dtype)])
 
 
 def guess(model: Model, part: Part, *, causal: bool | None, dtype: torch.dtype | None, z: float = 0.0) -> list[Term]:

@@ -161,7 +161,8 @@ PRESETS: Mapping[str, Preset] = {
         length=512,
     ),
     "gpt2": Preset(
-        "GPT-2 small (Radford et al. 2019), trained as GPT-3's smallest (Brown et al. 2020, arXiv 2005.14165)",
+        "GPT-2 small (Radford et al. 2019), trained as GPT-3's smallest (Brown et al. 2020, arXiv 2005.14165), but "
+        "its cosine ends at 0 and not at a tenth, it warms up over 5 % and not 0.125 %, eps is 1e-6 and not 1e-8",
         {"stack": "decoder", "positions": "learned", "bias": True, "gated": False, "act": "gelu_tanh"}
         | {"embedding_norm": False, "first_norm": True, "transform": False, "head_bias": False}
         | {"width": 768, "layers": 12, "heads": 12, "ff": 3072},
