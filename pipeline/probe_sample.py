@@ -5,16 +5,16 @@ that lie beside each other give the same shards. A shard that is a range of a fi
 manifests, and for Read a look at the files it will read.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tundish.cluster import store
-from tundish.cluster.shards import Dataset
+from tundish.cluster.shards import Dataset, Shard
 from tundish.pipeline.examples import draw
 from tundish.stages.ingest import Ingest
 from tundish.stages.read import Cut, Read
+from tundish.stages.read_forms import Piece, portions
 
 LEAST = 4  # shards of each source
 
@@ -78,8 +78,7 @@ def pieces(taken: Taken, share: float, least: int) -> Base:
     assert isinstance(taken.stage, Read)
     sizes: list[float] = []
     for uri, _ in taken.stage._files():
-        count = len(Cut(taken.stage.piece)((0, uri))[1])
-        sizes += [taken.files[uri] / count] * count
+        sizes += portions(uri, Cut(taken.stage.piece)((0, uri))[1], taken.files[uri])
     named = {f"part-{number:05d}": size for number, size in enumerate(sizes)}
     kept = few(list(named), share, least)
     of = round(len(named) * taken.times)
@@ -88,12 +87,29 @@ def pieces(taken: Taken, share: float, least: int) -> Base:
 
 def drawn(dataset: Dataset, share: float, least: int, taken: Taken | None = None) -> tuple[Dataset, Base]:
     """A dataset with the shards of the sample alone; `taken`: of which files it is, where it is not of all."""
-    held = Counter(dataset.at(shard) for shard in dataset.shards)
-    sizes = {shard.name: shard.size / held[dataset.at(shard)] for shard in dataset.shards}
+    sizes = sizes_of(dataset)
     kept, largest = few(dataset.names, share, least), max(sizes.values(), default=0.0)
     whole, of = (float(taken.whole), round(len(sizes) * taken.times)) if taken else (sum(sizes.values()), len(sizes))
     base = Base({name: sizes[name] for name in kept}, whole, of, largest)
     return replace(dataset, shards=tuple(dataset.shard(name) for name in kept)), base
+
+
+def sizes_of(dataset: Dataset) -> dict[str, float]:
+    """Bytes of each shard by name. One that is a range of a file has its part of the file's."""
+    files: dict[str, list[Shard]] = {}
+    for shard in dataset.shards:
+        files.setdefault(dataset.at(shard), []).append(shard)
+    found: dict[str, float] = {}
+    for uri, shards in files.items():
+        told = [shard.constants for shard in shards]
+        if any("member" in one or "start" not in one for one in told):  # nothing says how large an archive in one is
+            held = [shard.size / len(shards) for shard in shards]
+        else:
+            stops = [*(int(one["start"]) for one in told[1:]), None]
+            pieces = [Piece(int(one["start"]), stop) for one, stop in zip(told, stops, strict=True)]
+            held = portions(uri, pieces, float(shards[0].size))
+        found |= zip((shard.name for shard in shards), held, strict=True)
+    return found
 
 
 def alike(one: Dataset, other: Dataset) -> bool:

@@ -76,20 +76,40 @@ def cut(uri: str, size: int) -> list[Piece]:
     return [Piece(start, stop, row) for (start, row), stop in zip(marks, ends, strict=True)]
 
 
-def _marks(stream: Any, form: str, pack: str, size: int) -> Iterator[tuple[int, int]]:
-    """(where a piece starts, number of its first row), the first of them at 0."""
+def portions(uri: str, pieces: Sequence[Piece], whole: float) -> list[float]:
+    """Stored bytes of each of all pieces of a file of so many; what is in none, as a footer, is shared by size."""
+    if len(pieces) == 1:
+        return [whole]
+    form, _ = form_of(uri)
+    if form != ".parquet" and form not in BATCHES:  # pieces of bytes
+        ends = [*(piece.start for piece in pieces[1:]), whole]
+        return [float(end - piece.start) for piece, end in zip(pieces, ends, strict=True)]
+    with opened(uri) as stream:
+        weights = [weight for weight, _ in _parts(stream, form)]
+    held = [sum(weights[piece.start : piece.stop]) for piece in pieces]
+    return [whole * each / max(1, sum(held)) for each in held]
+
+
+def _parts(stream: Any, form: str) -> Iterator[tuple[int, int]]:
+    """(bytes, rows) of each row group or batch of a file."""
     if form == ".parquet":
         held = pq.ParquetFile(stream).metadata
-        groups = [held.row_group(g) for g in range(held.num_row_groups)]
-        return _summed(
-            [(sum(g.column(c).total_compressed_size for c in range(g.num_columns)), g.num_rows) for g in groups], size
-        )
-    if form in BATCHES:
+        for each in map(held.row_group, range(held.num_row_groups)):
+            yield sum(each.column(c).total_compressed_size for c in range(each.num_columns)), each.num_rows
+    else:
+        file = pa.ipc.open_file(stream)
+        yield from (_weighed(file, number) for number in range(file.num_record_batches))
+
+
+def _marks(stream: Any, form: str, pack: str, size: int) -> Iterator[tuple[int, int]]:
+    """(where a piece starts, number of its first row), the first of them at 0."""
+    if form == ".parquet" or form in BATCHES:
         try:
-            held = pa.ipc.open_file(stream)
+            return _summed(list(_parts(stream, form)), size)
         except pa.ArrowInvalid:
+            if form == ".parquet":
+                raise
             return iter([(0, 0)])  # a stream: nothing says where its batches lie
-        return _summed((_weighed(held, number) for number in range(held.num_record_batches)), size)
     if wide(next((block for block in unpacked(stream, pack) if isinstance(block, bytes)), b"")):
         return iter([(0, 0)])  # its lines are known once it is decoded
     stream.seek(0)

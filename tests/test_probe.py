@@ -7,7 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 from click.testing import CliRunner
 
 from tests import toys
@@ -23,7 +26,7 @@ from tundish.pipeline.funnel import ran
 from tundish.pipeline.plan import plan
 from tundish.pipeline.predicted import Forecast, copies_of, predicted
 from tundish.pipeline.probe import Base, Copies, Probed, Sample, copies_in, held_bytes, probe
-from tundish.pipeline.probe_sample import drawn, few
+from tundish.pipeline.probe_sample import drawn, few, sizes_of
 from tundish.pipeline.recipe import build
 from tundish.pipeline.report import report
 from tundish.pipeline.run import run
@@ -31,9 +34,11 @@ from tundish.stages.corpus import Corpus
 from tundish.stages.deduplicate import Deduplicate
 from tundish.stages.extract import Extract
 from tundish.stages.gather import Gather
+from tundish.stages.identify import Identify
 from tundish.stages.ingest import Ingest
 from tundish.stages.judge import Judge
 from tundish.stages.read import Read
+from tundish.stages.read_forms import cut, portions
 from tundish.stages.refine import Refine
 from tundish.stages.sign import Sign
 from tundish.stages.stage import Stage
@@ -118,6 +123,46 @@ def test_a_sample_foretells_rows_by_the_bytes_of_its_files(tmp_path: Path, texts
     again = by_name(foretold(goal, str(tmp_path / "root"))[1])
     assert again["read"].rows == told["read"].rows
     assert again["judge"].size.middle == pytest.approx(told["judge"].size.middle, rel=1e-3)  # manifests tell seconds
+
+
+@pytest.mark.parametrize("form", [".jsonl", ".jsonl.zst", ".parquet", ".arrow"])
+def test_the_last_piece_of_a_file_is_shorter_and_counts_so(tmp_path: Path, form: str) -> None:
+    """Pieces begin where a size is reached, so what is left over for the last is less: as one of like pieces it would
+    make the source larger than it is, by a tenth here, in a band that says a thousandth."""
+    texts = [prose(number, 20) for number in range(2200)]
+    path = tmp_path / f"all{form}"
+    table = pa.table({"url": [f"http://a.example/{n}" for n in range(len(texts))], "text": texts})
+    lines = [json.dumps(row) + "\n" for row in table.to_pylist()]
+    if form == ".parquet":
+        pq.write_table(table, path, row_group_size=20, compression="none", use_dictionary=False)
+    elif form == ".arrow":
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table, max_chunksize=20)
+    elif form == ".jsonl":
+        path.write_text("".join(lines))
+    else:
+        frames = ["".join(lines[at : at + 20]).encode() for at in range(0, len(lines), 20)]
+        path.write_bytes(b"".join(map(zstandard.ZstdCompressor().compress, frames)))
+    piece = int(path.stat().st_size / 4.5)
+    held = portions(str(path), cut(str(path), piece), path.stat().st_size)
+    assert len(held) == 5
+    assert sum(held) == pytest.approx(path.stat().st_size)
+    assert held[-1] < 0.6 * held[0]
+    read = Read((str(path),), piece=piece)
+    for goal in (read, Identify(read)):
+        _, found = foretold(goal, str(tmp_path / "root"))
+        assert by_name(found)["read"].rows.middle == pytest.approx(len(texts), rel=0.03)
+        assert by_name(found)["read"].rows.holds(len(texts))
+
+
+def test_ranges_of_an_archive_count_by_their_bytes(tmp_path: Path) -> None:
+    archive(tmp_path / "in", **{f"p{n}": f"<article><p>{prose(n)}</p></article>" for n in range(44)})
+    path = tmp_path / "in" / "a.warc.gz"
+    made = run(Ingest((str(path),), split=path.stat().st_size // 4), Local(), str(tmp_path / "root")).dataset
+    held = sizes_of(made)
+    starts = [int(shard.constants["start"]) for shard in made.shards]
+    assert len(starts) > 3
+    assert list(held.values()) == [b - a for a, b in zip(starts, [*starts[1:], path.stat().st_size], strict=True)]
 
 
 def test_what_is_sealed_is_sampled_where_it_lies(tmp_path: Path, texts: Path) -> None:
