@@ -35,6 +35,7 @@ class Finetune(Stage):
     tests leave train. `aids`: for small data, by name. `slices`: columns by whose values scores are told apart."""
 
     version: ClassVar[int] = 4
+    mounted: ClassVar[bool] = True
     makes: ClassVar[tuple[str, ...]] = ("classifier",)
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {"encoder": ("weights",)}
 

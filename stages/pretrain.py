@@ -58,6 +58,7 @@ class Pretrain(Stage):
     is usual, as `rewound` of a result says without rows."""
 
     version: ClassVar[int] = 4
+    mounted: ClassVar[bool] = True
     makes: ClassVar[tuple[str, ...]] = ("weights",)
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {"shards": ("tokens",)}
 
