@@ -320,8 +320,9 @@ def opened(uri: str) -> Dataset | None:
         about = manifest.get("about", {})
         shards = tuple(Shard.of(each, uri, _placed(about, each["file"])) for each in manifest.get("shards", ()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = error.why if isinstance(error, store.Unread) else error
         raise Damaged(
-            f"{uri}/manifest.json is cut or changed ({error}); restore it, or delete it and run again"
+            f"{uri}/manifest.json is cut or changed ({why}); restore it, or delete it and run again"
         ) from None
     if manifest.get("schema") != SCHEMA:
         raise ValueError(

@@ -188,6 +188,14 @@ def read(uri: str) -> bytes:
         return bytes(stream.read())
 
 
+class Unread(ValueError):
+    """A file that should hold JSON and does not: it was cut or changed."""
+
+    def __init__(self, uri: str, why: str) -> None:
+        super().__init__(f"{uri} holds no JSON ({why}); it was cut or changed: restore it, or delete it and run again")
+        self.why = why
+
+
 def read_json(uri: str) -> Any | None:
     """The JSON value in a file; None when there is no file. One elsewhere that is no JSON is read again: it may have
     been replaced between the question for its size and that for its bytes."""
@@ -197,7 +205,7 @@ def read_json(uri: str) -> Any | None:
     except FileNotFoundError:
         return None
     except EOFError as error:
-        raise ValueError(f"{uri} holds no JSON ({error}); it is cut or changed, restore it or run again") from None
+        raise Unread(uri, str(error)) from None
 
 
 def _parsed(filesystem: pafs.FileSystem, path: str) -> Any:

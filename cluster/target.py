@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ from tundish.cluster.shards import SCHEMA, Dataset, Shard, opened
 
 ROW_GROUP = 4096  # rows; fixed, because it decides the bytes
 LONG = 5.0  # seconds that a shard takes before who writes it looks whether another has committed it meanwhile
+
+
+fences: dict[str, Callable[[], None]] = {}  # root that this process holds -> what raises once it has lost it
 
 
 class Overtaken(RuntimeError):
@@ -40,7 +43,10 @@ class Target:
 
     def committed(self, name: str, inputs: Mapping[str, str]) -> Shard | None:
         """The shard, if it was committed from exactly these inputs and its file is still there whole."""
-        found = store.read_json(store.join(self.uri, "commits", f"{name}.json"))
+        try:
+            found = store.read_json(store.join(self.uri, "commits", f"{name}.json"))
+        except store.Unread:
+            return None  # what is half is not there: the shard is made again
         if (
             not found
             or found.get("schema") != SCHEMA
@@ -63,7 +69,10 @@ class Target:
         return self.commit(shard, 0.0)
 
     def seal(self, shards: Iterable[Shard], **about: Any) -> Dataset:
-        """Write the manifest: from now on the dataset exists."""
+        """Write the manifest: from now on the dataset exists. Refused under a root that this process has lost."""
+        for root, check in list(fences.items()):
+            if self.uri.startswith(root):
+                check()
         ordered = tuple(sorted(shards, key=lambda s: in_order(s.name)))
         dataset = Dataset(self.uri, ordered, {**about, "key": self.key})
         manifest = manifest_of(dataset, time.time()).encode()

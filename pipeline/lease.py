@@ -1,12 +1,14 @@
 """A lease on a root: one driver at a time, with a fencing number that only grows.
 
-Promises: a driver that lost its lease begins no other stage, and the stage it was at is its last; a dead driver of this
+Promises: a driver that lost its lease seals nothing more under that root, though the stage it is at works on until it
+would; a dead driver of this
 machine and this container is succeeded at once, one elsewhere once nothing was heard of it for a minute, which is
 waited for; where it is heard of meanwhile, the root is refused. Clocks of machines may differ by an hour: a holder that
 seems silent is listened to for longer than from one heartbeat to the next. A heartbeat that cannot be written, because
 the disk is full or the store does not answer, is tried again at the next; a lease that cannot be given back ends as a
 dead driver's does. On object stores without compare-and-swap two drivers starting in the same instant may both believe
-they hold it for one heartbeat; the later number wins.
+they hold it, and one that stood still may write over its successor's word: the higher number wins, of equal ones the
+greater name, within a heartbeat of the winner, and who has lost is told so before it seals.
 """
 
 import contextlib
@@ -23,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tundish.cluster import retry, store
+from tundish.cluster import retry, store, target
 
 LOG = logging.getLogger("tundish.lease")
 SILENCE = 60.0  # seconds after which a holder elsewhere counts as gone
@@ -35,7 +37,7 @@ _held: set[str] = set()  # names of the leases of this process
 
 
 class Lease:
-    """`with Lease(root) as lease:` holds the root; `lease.check()` before every seal."""
+    """`with Lease(root) as lease:` holds the root; `lease.check()` is asked before every seal (cluster/target)."""
 
     def __init__(self, root: str) -> None:
         self.uri, self.name, self.number = store.join(root, "lease.json"), uuid.uuid4().hex, 0
@@ -46,6 +48,7 @@ class Lease:
             self._outlive(held)
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
+        target.fences[self.uri.removesuffix("lease.json")] = self.check
         return self
 
     def _take(self, silent: str = "") -> dict[str, Any] | None:
@@ -59,6 +62,9 @@ class Lease:
             try:
                 self._say()
                 _swept(self.uri)
+                if store.local(self.uri) is None and not self._mine():
+                    _held.discard(self.name)  # another began in the same instant, and its word came later
+                    return store.read_json(self.uri)  # type: ignore[no-any-return]
             except BaseException:
                 _held.discard(self.name)
                 raise
@@ -84,12 +90,12 @@ class Lease:
         )
 
     def __exit__(self, *_: object) -> None:
+        target.fences.pop(self.uri.removesuffix("lease.json"), None)
         self._done.set()
         self._thread.join()
         try:
             with contextlib.suppress(ValueError, OSError):  # what the run itself has to say would be lost behind it
-                if self._mine():
-                    self._say(released=True)
+                self._renew(released=True)
         finally:  # an interrupt here must not keep this process from its own root for as long as it lives
             _held.discard(self.name)
 
@@ -101,15 +107,22 @@ class Lease:
         store.write(self.uri, json.dumps(claim).ljust(LENGTH).encode())
 
     def _mine(self) -> bool:
+        """Also where one that has lost it wrote later: its word is of a lower number."""
         held = store.read_json(self.uri)
-        return bool(held and held["name"] == self.name)
+        return bool(held and (held["number"], held["name"]) <= (self.number, self.name))
+
+    def _renew(self, *, released: bool = False) -> None:
+        if not self._mine():
+            return  # maybe the root is gone: nothing is to come up there again
+        with _alone(self.uri):  # who stands still between the two would write over a successor's word
+            if self._mine():
+                self._say(released=released)
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
             # a thread that ended here would give the root away, and one that tried for long write over a successor's
             with contextlib.suppress(ValueError, OSError), retry.once():
-                if self._mine():
-                    self._say()
+                self._renew()
 
     def check(self) -> None:
         """Stop a driver whose root was taken over."""

@@ -115,7 +115,10 @@ def _before(root: str) -> list[dict[str, Any]]:
     runs = sorted((name for name in names if name.endswith(".json") and not name.startswith(".")), reverse=True)
     found: list[dict[str, Any]] = []
     for name in runs[:20]:
-        record = store.read_json(store.join(root, "runs", name)) or {}
+        try:
+            record = store.read_json(store.join(root, "runs", name)) or {}
+        except store.Unread:
+            continue  # it would only say why something runs
         found += [record["recipe"]] if "recipe" in record else []
     return found
 

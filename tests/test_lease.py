@@ -1,6 +1,7 @@
 """A lease outlives a disk that is full for a while: its heartbeats go on, and what a run has to say is said."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tundish.cluster import store
+from tundish.cluster.target import Target
 from tundish.pipeline import lease
 from tundish.pipeline.lease import Lease
 
@@ -210,3 +212,82 @@ def test_a_lease_has_one_length_whatever_it_says(tmp_path: Path, monkeypatch: py
         with Lease(str(tmp_path)) as held:
             held._say()
     assert sizes == {lease.LENGTH}
+
+
+@pytest.mark.parametrize("place", ["folder", "store"])
+def test_a_late_word_of_who_has_lost_it_counts_for_nothing(tmp_path: Path, place: str) -> None:
+    """It stood still between looking and writing, and a successor began meanwhile."""
+    root = str(tmp_path) if place == "folder" else f"memory://{tmp_path.name}"
+    first, second = Lease(root), Lease(root)
+    assert first._take() is None
+    assert second._take(first.name) is None
+    assert second.number == first.number + 1
+    with pytest.raises(ValueError, match="was taken over"):
+        first.check()
+    first._say()
+    second.check()
+    second._renew()
+    assert store.read_json(second.uri)["number"] == 2
+    first._renew(released=True)
+    told = store.read_json(second.uri)
+    assert (told["number"], told["name"], told["released"]) == (2, second.name, False)
+    with pytest.raises(ValueError, match="was taken over"):
+        first.check()
+
+
+def test_of_two_that_began_in_one_instant_one_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a store without compare-and-swap both have read that nobody does, and have the same number."""
+    root = f"memory://{tmp_path.name}"
+    one, other = sorted((Lease(root), Lease(root)), key=lambda lease: lease.name)
+    for lease_ in (one, other):
+        lease_.number = 1
+    other._say()
+    one._say()
+    other._renew()
+    other.check()
+    with pytest.raises(ValueError, match="was taken over"):
+        one.check()
+    third, read = Lease(root), iter([None])
+    real = store.read_json
+    third.name = "0" + third.name  # the smaller of two: the other's word came between its own and its look
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "read_json", lambda uri: next(read, real(uri)))
+        patch.setattr(third, "_say", other._say)
+        held = third._take()
+    assert held is not None
+    assert held["name"] == other.name
+
+
+def test_who_has_lost_a_root_seals_nothing_under_it(tmp_path: Path) -> None:
+    root, other = str(tmp_path / "root"), str(tmp_path / "other")
+    with Lease(root) as mine, Lease(other):
+        made = Target(f"{root}/before-1", "key").seal([])
+        told = store.read_json(mine.uri) | {"name": "another", "number": mine.number + 1}
+        store.write_json(mine.uri, told)
+        with pytest.raises(ValueError, match="taken over by another run"):
+            Target(f"{root}/after-1", "key").seal([])
+        assert Target(f"{other}/after-1", "key").seal([]).names == made.names
+    assert not (tmp_path / "root" / "after-1" / "manifest.json").exists()
+    assert store.read_json(mine.uri) == told, "nor does it give back what is another's"
+    assert Target(f"{root}/after-1", "key").seal([]).names == (), "it is over: whoever writes now asks for a lease anew"
+
+
+def test_a_root_that_is_gone_does_not_come_back(tmp_path: Path) -> None:
+    with Lease(str(tmp_path / "root")) as mine:
+        shutil.rmtree(tmp_path / "root")
+        mine._renew()
+        with pytest.raises(ValueError, match="was taken over"):
+            mine.check()
+    assert not (tmp_path / "root").exists()
+
+
+def test_an_emptied_lease_says_which_file_to_delete(tmp_path: Path) -> None:
+    (tmp_path / "lease.json").write_text("")
+    with (
+        pytest.raises(ValueError, match=r"lease\.json holds no JSON .* delete it and run again$"),
+        Lease(str(tmp_path)),
+    ):
+        pass
+    (tmp_path / "lease.json").unlink()
+    with Lease(str(tmp_path)):
+        pass
