@@ -46,6 +46,8 @@ PLACES = ("_PATH", "_FILE", "_DIR", "_URL", "_URI", "_MODE", "_TYPE", "_NAME", "
 # What stands before the @ of an address, when it has a colon that is not a port's: `key:secret@`, also with a slash in
 # it, as Amazon's secrets have and as some write them in spite of RFC 3986.
 USERINFO = re.compile(r"(?P<kept>[A-Za-z][A-Za-z0-9+.-]*://)[^\s/:@'\"<>]*:(?!\d+(?:/|$))[^\s@'\"<>]+(?=@)")
+# On the web a name alone is one as well: a token of a code host, or a key, is given as the user.
+USER = re.compile(r"(?P<kept>\bhttps?://)[^\s/?#:@'\"<>]+(?=@)", re.IGNORECASE)
 QUERY = re.compile(rf"(?P<kept>[?&;](?:{SIGNED})=)[^\s&;#'\"<>)*]+", re.IGNORECASE)
 SET = r"\\?['\"]?[ \t]*(?:[=:]>?|>)[ \t]*\\?['\"]?"  # between a name and its value, in code, JSON, YAML and headers
 VALUE = r"(?:(?<=')[^'\n]+|(?<=\")[^\"\n]+|[^\s'\",;&<]+)"
@@ -81,12 +83,14 @@ def redacted(text: str, environment: Mapping[str, str] | None = None) -> str:
     'cannot read s3://***@bucket/a.parquet?x=1, nor https://host/b?sv=2&sig=***'
     >>> redacted("http://heron.example:8080/@user and gs://anonymous@corpora are as they were", {})
     'http://heron.example:8080/@user and gs://anonymous@corpora are as they were'
+    >>> redacted("git from https://a0b1c2@host/x, by me@host", {})
+    'git from https://***@host/x, by me@host'
     >>> redacted("secret_key='wJalr/XUt', password: hunter2; the password is wrong, pad_token: 0", {})
     "secret_key='***', password: ***; the password is wrong, pad_token: 0"
     """
     for value in _values(os.environ if environment is None else environment):
         text = text.replace(value, HIDDEN)
-    for shape in (USERINFO, QUERY, BEARER, KEY, SHAPES, KEY_ID):
+    for shape in (USERINFO, USER, QUERY, BEARER, KEY, SHAPES, KEY_ID):
         text = shape.sub(rf"\g<kept>{HIDDEN}", text)
     text = WORDED.sub(lambda hit: (hit["kept"] or hit["vague"]) + HIDDEN, text)
     return SAID.sub(lambda hit: hit["kept"] + HIDDEN if secret(hit["name"]) else hit[0], text)

@@ -207,3 +207,17 @@ def test_a_shard_that_was_deleted_is_made_again_and_no_other(tmp_path: Path) -> 
     assert [call for call in ran() if call.startswith("Words")] == ["Words part-00001"]
     assert shard.exists()
     assert because(goal, tmp_path) == {}
+
+
+def test_what_was_emptied_does_not_keep_a_root_from_its_end(tmp_path: Path) -> None:
+    """As a disk that was switched off leaves a file: its name, and nothing in it."""
+    root = tmp_path / "root"
+    goal = recipe()
+    whole = run(goal, Local(1), str(tmp_path / "whole")).dataset
+    run(goal, Local(1), str(root))
+    [folder] = root.glob("length-*")
+    (folder / "manifest.json").unlink()
+    next((folder / "commits").glob("*.json")).write_text("")
+    next((root / "runs").glob("*.json")).write_text("")
+    assert set(because(goal, root)) == {"Length", "Long"}
+    assert run(goal, Local(1), str(root)).dataset.digest == whole.digest
