@@ -163,7 +163,8 @@ def logs(address: str, job: str, follow: bool = False) -> Iterator[str]:
 
 
 def stop(address: str, job: str) -> str:
-    """End a job: it may finish what it commits, and is killed after a few seconds. Returns the state it came to."""
+    """End a job: it may finish what it commits, and is killed after some seconds, as many as the head was started with
+    (RAY_JOB_STOP_WAIT_TIME_S, else 3). Returns the state it came to, or is in still after `PATIENCE`."""
     client = _client(address, _silent)
     with _asking(address, client, job):
         client.stop_job(job)

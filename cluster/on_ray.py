@@ -23,6 +23,7 @@ from tundish.cluster.ray_metrics import observed
 from tundish.cluster.ray_tasks import Copies, each
 from tundish.cluster.verbs import Keeper, Restart, Status, Watch, quiet, unwatched
 from tundish.cluster.wire import answers
+from tundish.cluster.wish import interrupted_still
 
 POLL = 0.5  # seconds between looks at the keepers
 TOKEN = os.path.join(os.path.expanduser("~"), ".ray", "auth_token")
@@ -62,17 +63,8 @@ class OnRay:
         quiet_logs = {"logging_level": "ERROR", "log_to_driver": os.environ.get("TUNDISH_RAY_LOGS") == "1"}
         runtime = {"env_vars": workers_env()}
         os.environ["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"
-        if self.address is None:
-            context = ray.init(
-                address="local",
-                num_cpus=self.cpus,
-                include_dashboard=self.dashboard,
-                runtime_env=runtime,
-                _temp_dir=self.temporary,
-                **quiet_logs,
-            )
-        else:
-            context = self._join(runtime, quiet_logs)
+        with interrupted_still():
+            context = self._begun(runtime, quiet_logs) if self.address is None else self._join(runtime, quiet_logs)
         self.dashboard_url = context.dashboard_url or None
         if os.environ.get("RAY_AUTH_MODE") != "disabled" and os.path.exists(TOKEN):
             self.note = f" (it asks for the token in {TOKEN})"
@@ -81,6 +73,10 @@ class OnRay:
         self.nodes = sum(node["Alive"] for node in ray.nodes())
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         return self
+
+    def _begun(self, runtime: dict[str, Any], quiet_logs: dict[str, Any]) -> Any:
+        told = {"num_cpus": self.cpus, "include_dashboard": self.dashboard, "_temp_dir": self.temporary}
+        return ray.init(address="local", runtime_env=runtime, **told, **quiet_logs)
 
     def _join(self, runtime: dict[str, Any], quiet_logs: dict[str, Any]) -> Any:
         knock = str(self.address).removeprefix("ray://")

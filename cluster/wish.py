@@ -1,6 +1,7 @@
 """A wish to stop: how it reaches work that saves first, in whatever thread that runs.
 
     SIGTERM         to this process, while somebody listens
+    interrupts()    a command line's: where nobody listens, SIGTERM is as Ctrl-C
     wish(why)       from a thread that heard it elsewhere: a gang's board, a node that is about to be taken away
 
 Promises: who listens finds the wish when it asks, between two steps; where nobody listens a signal does what it did
@@ -66,6 +67,28 @@ def heed() -> Callable[[], Any]:
 
     signal.signal(signal.SIGTERM, heard)
     return lambda: signal.signal(signal.SIGTERM, before)
+
+
+def interrupts() -> None:
+    """In a main thread, for the rest of the process: a SIGTERM that nobody listens to ends what runs as Ctrl-C does,
+    with all that is told and given back then. One that is ignored stays so."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def interrupted_still() -> Iterator[None]:
+    """Where SIGTERM is an interrupt, it is one after the block as well: Ray takes it for itself when it is joined."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is _interrupt:
+            interrupts()
 
 
 def ends_in_peace() -> None:

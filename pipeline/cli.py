@@ -1,13 +1,16 @@
 """The command line. Errors are one sentence of what was wrong and one of what to do: exit code 2 for the user's input,
 1 for a failure, 130 when stopped; no traceback for the user's mistake (`TUNDISH_TRACE=1` shows it)."""
 
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 
 import click
 
 from tundish.cluster.credentials import redacted
+from tundish.cluster.wish import interrupts
 from tundish.pipeline.cli_compress import compress_command
 from tundish.pipeline.cli_contaminated import contaminated_command
 from tundish.pipeline.cli_evaluate import evaluate_command
@@ -185,9 +188,10 @@ def submit_command(
     )  # fmt: skip
     click.echo(job)
     if follow:
-        for line in jobs.logs(address, job, follow=True):
-            click.echo(line, nl=False)
-        state = jobs.status(address, job)
+        with _runs_on(job, address):
+            for line in jobs.logs(address, job, follow=True):
+                click.echo(line, nl=False)
+            state = jobs.status(address, job)
         click.echo(f"{job} {state}")
         if state != "SUCCEEDED":
             sys.exit(1)
@@ -212,8 +216,21 @@ def logs_command(job: str, address: str, follow: bool) -> None:
     """What a job printed."""
     from tundish.cluster import jobs
 
-    for line in jobs.logs(address, job, follow=follow):
-        click.echo(line, nl=False)
+    with _runs_on(job, address):
+        for line in jobs.logs(address, job, follow=follow):
+            click.echo(line, nl=False)
+
+
+@contextlib.contextmanager
+def _runs_on(job: str, address: str) -> Iterator[None]:
+    """Who looks away from a job does not end it: Ctrl-C says how to look again."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{job} runs on; `tundish logs {job} --address {address} --follow` shows it again, "
+            f"`tundish stop {job} --address {address}` stops it"
+        ) from None
 
 
 @cli.command("stop")
@@ -223,11 +240,19 @@ def stop_command(job: str, address: str) -> None:
     """Stop a job; its root can be gone on with."""
     from tundish.cluster import jobs
 
-    click.echo(f"{job} {jobs.stop(address, job)}")
+    state = jobs.stop(address, job)
+    click.echo(f"{job} {state}")
+    if state not in ("STOPPED", "SUCCEEDED", "FAILED"):
+        _end(
+            f"{job} was asked to stop and is still at work, as a training that saves first is; ask for its status "
+            "again (its head kills it RAY_JOB_STOP_WAIT_TIME_S seconds after it was asked)",
+            1,
+        )
 
 
 def main() -> None:
     """The entry point of `tundish`."""
+    interrupts()
     call(sys.argv[1:])
 
 
