@@ -216,7 +216,7 @@ def logs_command(job: str, address: str, follow: bool) -> None:
     """What a job printed."""
     from tundish.cluster import jobs
 
-    with _runs_on(job, address):
+    with _runs_on(job, address) if follow else contextlib.nullcontext():
         for line in jobs.logs(address, job, follow=follow):
             click.echo(line, nl=False)
 

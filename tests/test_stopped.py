@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests import chaos
 from tests.chaos import TOP, UP_TO_TOKENS, committed, driving
@@ -92,8 +93,13 @@ def test_a_job_that_is_still_at_work_after_a_wish_is_no_success(
 
 def test_heads_of_the_files_let_a_training_save() -> None:
     """Ray kills a job three seconds after it was asked to stop, unless its head was started otherwise."""
-    for path in (TOP / "cluster" / "files").glob("*.yaml"):
-        assert "RAY_JOB_STOP_WAIT_TIME_S" in path.read_text(), path.name
+    for name, way in (("kuberay-cluster.yaml", ("spec",)), ("kuberay-job.yaml", ("spec", "rayClusterSpec"))):
+        files = yaml.safe_load_all((TOP / "cluster" / "files" / name).read_text())
+        [told] = [one for one in files if one and one["kind"] in ("RayCluster", "RayJob")]
+        for key in way:
+            told = told[key]
+        [head] = told["headGroupSpec"]["template"]["spec"]["containers"]
+        assert {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "600"} in head["env"], name
     for cloud in ("aws", "gcp"):
         text = (TOP / "cluster" / "files" / f"ray-up-{cloud}.yaml").read_text()
         heads = text.split("head_start_ray_commands:")[1].split("worker_start")[0].split("  - ")
