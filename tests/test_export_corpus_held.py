@@ -121,7 +121,9 @@ def test_one_that_begins_while_another_writes_is_refused_and_the_first_is_whole(
 def taken_over(to: str) -> dict[str, Any]:
     """Another export believes the first dead and takes its folder; its claim."""
     uri = f"{to}/{LEASE}/lease.json"
-    claim = {**store.read_json(uri), "name": "another"}  # type: ignore[dict-item]
+    held = store.read_json(uri)
+    assert held is not None
+    claim = {**held, "name": "another", "number": held["number"] + 1}
     store.write_json(uri, claim)
     return claim
 

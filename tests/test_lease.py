@@ -249,7 +249,7 @@ def test_of_two_that_began_in_one_instant_one_holds_it(tmp_path: Path, monkeypat
         one.check()
     third, read = Lease(root), iter([None])
     real = store.read_json
-    third.name = "0" + third.name  # the smaller of two: the other's word came between its own and its look
+    third.name = "!"  # the smaller of two: the other's word came between its own and its look
     with monkeypatch.context() as patch:
         patch.setattr(store, "read_json", lambda uri: next(read, real(uri)))
         patch.setattr(third, "_say", other._say)
