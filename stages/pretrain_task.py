@@ -233,7 +233,11 @@ class PretrainTask:
             phases, own = plain.get("phases"), plain.get("objectives") or {}
         else:
             phases, own = plain, {}
-        phases = self._carried(phases, {name for name, said in own.items() if "rate" in said})
+        if not isinstance(own, Mapping):
+            raise ValueError(f"the objectives of a curriculum are {own!r}; give a mapping of names to objectives")
+        phases = self._carried(
+            phases, [name for name, said in own.items() if isinstance(said, Mapping) and "rate" in said]
+        )
         return read(
             {"phases": phases, "objectives": {**self._own(), **own}},
             self.tokens,
@@ -242,7 +246,7 @@ class PretrainTask:
             batch=self.batch if isinstance(self.batch, int) else self.batch[-1],
         )
 
-    def _carried(self, phases: Any, rated: set[str]) -> Any:
+    def _carried(self, phases: Any, rated: list[str]) -> Any:
         """Phases that begin as the task says, and take over the rate at which the one before ended, but for those
         whose objectives all have a rate of their own (`rated`)."""
         if not isinstance(phases, list | tuple) or not all(isinstance(phase, Mapping) for phase in phases):
@@ -255,7 +259,7 @@ class PretrainTask:
         for phase in phases:
             each = {"objective": self.objective, "batch": batch} | dict(phase) if not found else dict(phase)
             names = each.get("objective", names)
-            if "rate" not in each and {*([names] if isinstance(names, str) else names)} <= rated:
+            if "rate" not in each and all(name in rated for name in (names if isinstance(names, Mapping) else [names])):
                 pass
             elif not told and isinstance(each.get("tokens"), list | tuple) and len(each["tokens"]) == 2:
                 ends = [amount(end, self.tokens) / self.tokens for end in each["tokens"]]

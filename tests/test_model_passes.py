@@ -132,6 +132,9 @@ def test_an_objective_has_its_own_rate_where_no_phase_says_one(tmp_path: Path) -
     assert phase.rate == (0.3, 0.3), "one of both says nothing"
     with pytest.raises(ValueError, match=r"has the keys .'phase'."):
         toy(tmp_path, curriculum={"phase": half})
+    for wrong in ([], ["ours"], {"ours": None}, {"ours": 5}):
+        with pytest.raises(ValueError, match="objective"):
+            toy(tmp_path, curriculum={"objectives": wrong, "phases": [{"tokens": [0, "100%"], "objective": "ours"}]})
     pretrain(task, 0, 1, silent)
     assert losses(task)[-1] < losses(task)[0]
 
