@@ -33,8 +33,10 @@ test-slow: $(READY)  ## the checks that take minutes
 test-chaos: $(READY)  ## nodes, networks and disks that fail: half an hour; `make test-slow` runs a part of it
 	$(BIN)/python -m pytest -q -m "chaos or slow" $(or $(ARGS),$(wildcard tests/test_chaos_*.py) tests/test_forget_crash.py)
 
-check: $(READY)  ## style and floors alone
+check: $(READY)  ## before a commit, a minute: style, floors, and the tests that read pages, menus and names
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not slow" -n $(JOBS) --dist loadgroup \
+	    tests/test_house.py tests/test_docs.py tests/test_docs_pages.py tests/test_docs_run.py tests/test_reliability_page.py
 
 audit: $(READY)  ## a bill of materials in build/sbom.json, and known vulnerabilities of what constraints.txt pins
 	$(BIN)/python -m tundish.pipeline.sbom build/sbom.json
