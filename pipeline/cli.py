@@ -177,10 +177,10 @@ def submit_command(
 ) -> None:  # fmt: skip
     """Hand a recipe to a Ray cluster as a job."""
     from tundish.cluster import jobs
-    from tundish.pipeline.run import refuse_beforehand
+    from tundish.pipeline.run import wanted_of
 
     # what a run would refuse is refused here, not on a cluster that starts for it
-    refuse_beforehand(loaded(recipe, sets, sample), root, until)
+    wanted_of(loaded(recipe, sets, sample), until)
     settings_of(wire, trainers)
     job = jobs.submit_recipe(
         recipe, address=address, root=root, sets=sets, until=until, sample=sample, wire=wire,

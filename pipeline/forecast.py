@@ -42,8 +42,7 @@ def of_step(step: Step, steps: Sequence[Step]) -> "Forecast | None":
     task, settings = task_of(step.stage, steps), step.place.settings
     require_place((max(phase.batch) for phase in task.aims.phases), settings.trainers, settings.least, task.tensor)
     told = pretrain_probe.probe(task, workers=max(1, settings.trainers))
-    if store.local(step.place.uri):
-        store.write_json(store.join(step.place.uri, FORETOLD), told.plain())
+    store.write_json(store.join(step.place.uri, FORETOLD), told.plain())
     return told
 
 

@@ -3,7 +3,7 @@
 A stage is current when its dataset is sealed and every input's digest, and every outside file's, is today's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -60,19 +60,6 @@ def plan(goal: Stage, root: str, settings: Settings | None = None) -> list[Step]
         because = _because(stage, place, sealed, steps, before)
         steps[stage.address] = Step(stage, place, None if because else sealed, because)
     return list(steps.values())
-
-
-def refuse_unmounted(steps: Iterable[Step], root: str) -> None:
-    """Before anything runs: refuse a training that could not be written under this root."""
-    if store.local(root) is not None:
-        return
-    for step in steps:
-        if step.stage.mounted and not step.current:
-            before = [stage.name for stage in step.stage.walk() if not stage.mounted]
-            raise ValueError(
-                f"{step.stage.name} writes its checkpoints to a local or mounted folder and {root} is none; take one "
-                f"that is mounted on all machines, or end before it{f' (--until {before[-1]})' if before else ''}"
-            )
 
 
 def inputs_digests(stage: Stage, datasets: Mapping[str, Dataset]) -> dict[str, str]:

@@ -17,9 +17,9 @@ from tundish.cluster.metrics import named
 from tundish.cluster.shards import Dataset
 from tundish.cluster.verbs import Cluster
 from tundish.pipeline.lease import Lease
-from tundish.pipeline.plan import Step, inputs_digests, plan, refuse_unmounted, spelt
+from tundish.pipeline.plan import Step, inputs_digests, plan, spelt
 from tundish.stages.forget_swap import refuse_unfinished
-from tundish.stages.stage import Columns, Place, Settings, Stage, together
+from tundish.stages.stage import Columns, Settings, Stage, together
 
 
 @dataclass
@@ -74,7 +74,6 @@ def run(
         _keep(steps, outcome, say)
         _Record(root, goal, 0).write("done", outcome)  # the latest run is what report shows and prune keeps
         return outcome
-    refuse_unmounted(steps, root)
     with Lease(root) as lease:
         steps = planned()  # what lay there before may be gone: a prune held the root
         _keep(steps, outcome, say)
@@ -111,13 +110,6 @@ def wanted_of(goal: Stage, until: str | None) -> list[Stage]:
         names = sorted({stage.name for stage in goal.walk()})
         raise ValueError(f"--until names {until!r}, which the recipe does not use; it has {', '.join(names)}")
     return found
-
-
-def refuse_beforehand(goal: Stage, root: str, until: str | None) -> None:
-    """What a run refuses that can be seen without its root: for who hands it to other machines."""
-    needed = _needed(wanted_of(goal, until))
-    places = [Step(stage, Place(root, ""), None, "") for stage in goal.walk() if stage.address in needed]
-    refuse_unmounted(places, root)
 
 
 def _needed(wanted: Iterable[Stage]) -> set[str]:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from tundish.cluster.shards import Dataset
 from tundish.pipeline import firing
 from tundish.pipeline.funnel import ran, runs
-from tundish.pipeline.plan import Step, refuse_unmounted
+from tundish.pipeline.plan import Step
 from tundish.pipeline.run import survivors
 from tundish.stages.decontaminate import uncovered
 from tundish.stages.stage import Stage
@@ -45,11 +45,10 @@ def decided(console: Console, root: str, addresses: Container[str], value: dict[
 
 
 def refusal_of(console: Console, step: Step) -> None:
-    """Why a run would stop at a stage, or not begin because of it, under its name."""
+    """Why a run would stop at a stage, under its name."""
     try:
         if step.sealed is not None:
             survivors(step.stage, step.sealed)
-        refuse_unmounted([step], step.place.uri)
     except ValueError as error:
         console.print(f"       [yellow]a run stops here: {escape(str(error))}[/]", highlight=False)
 

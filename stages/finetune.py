@@ -17,7 +17,7 @@ from tundish.cluster.digests import digest_once
 from tundish.cluster.shards import Dataset
 from tundish.cluster.verbs import Cluster
 from tundish.stages.finetune_task import TuneTask, aids_of
-from tundish.stages.pretrain import file_of, folder_of, seal_files
+from tundish.stages.pretrain import file_of, seal_files
 from tundish.stages.stage import PLACE, Place, Stage
 from tundish.stages.vocabulary import kept_in
 
@@ -35,7 +35,6 @@ class Finetune(Stage):
     tests leave train. `aids`: for small data, by name. `slices`: columns by whose values scores are told apart."""
 
     version: ClassVar[int] = 4
-    mounted: ClassVar[bool] = True
     makes: ClassVar[tuple[str, ...]] = ("classifier",)
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {"encoder": ("weights",)}
 
@@ -86,13 +85,13 @@ class Finetune(Stage):
         from tundish.stages.finetune_files import prepared  # torch comes in here
         from tundish.stages.finetune_runs import tune
 
-        folder, encoder = str(folder_of(out)), inputs["encoder"]
+        encoder = inputs["encoder"]
         vocabulary = kept_in(encoder)
         for name in ("model.safetensors", "config.json", vocabulary):
             file_of(encoder, name)
         store.remove(store.join(out.uri, "manifest.json"))  # its files will be written over
         task, _ = prepared(
-            encoder.uri, self.task, self.files, folder, columns=self.columns, length=self.length, apart=self.apart,
+            encoder.uri, self.task, self.files, out.uri, columns=self.columns, length=self.length, apart=self.apart,
             **self._options(),
         )  # fmt: skip
         keep(task, self.files, self.columns, by=self.slices)

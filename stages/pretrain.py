@@ -7,7 +7,6 @@ weights, the shape, the vocabulary, the log of every step, the ledger of every r
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tundish.cluster import store
@@ -58,7 +57,6 @@ class Pretrain(Stage):
     is usual, as `rewound` of a result says without rows."""
 
     version: ClassVar[int] = 4
-    mounted: ClassVar[bool] = True
     makes: ClassVar[tuple[str, ...]] = ("weights",)
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {"shards": ("tokens",)}
 
@@ -225,14 +223,14 @@ class Pretrain(Stage):
         from tundish.stages.pretrain_loop import PretrainTask, pretrain  # torch comes in here
         from tundish.stages.ranks import require_place
 
-        tokens, folder = inputs["shards"], folder_of(out)
+        tokens = inputs["shards"]
         for shard in tokens.shards:
             uri = tokens.at(shard)  # before a trainer maps it; the cache checks what comes from elsewhere
             if store.local(uri) and (store.size(uri) != shard.size or digest_once(uri) != shard.digest):
                 raise Damaged(
                     f"{uri} does not match its digest in the manifest; restore it, or delete it and run again"
                 )
-        task = PretrainTask(sources=(), **self.given(tokens), out=str(folder), **self.recipe())
+        task = PretrainTask(sources=(), **self.given(tokens), out=out.uri, **self.recipe())
         rows = (max(phase.batch) for phase in task.aims.phases)
         require_place(rows, out.settings.trainers, out.settings.least, task.tensor)
         sources, inside = self._rows(cluster, tokens, task, out)
@@ -241,7 +239,7 @@ class Pretrain(Stage):
         begun = {"begin": task.begin_digest} if task.begin else {}
         anew_unless_same(out, {"tokens": tokens.digest, "holdout": _holdout(tokens).digest, **begun})
         name, body = vocabulary_of(tokens)
-        store.write(str(folder / name), body)
+        store.write(store.join(out.uri, name), body)
         cluster.gang("Pretrain", partial(pretrain, task), size=out.settings.trainers, least=out.settings.least)
         more = ("generator.safetensors",) if task.detects else ()
         return seal_files(out, (*FILES, *more, name), inputs, inside=inside)
@@ -324,16 +322,6 @@ def seal_files(
     told = {"inside": list(inside)} if inside else {}
     result = store.read_json(store.join(out.uri, "result.json"))
     return target.seal(shards, **out.about, **told, kind="files", result=result)
-
-
-def folder_of(out: Place) -> Path:
-    folder = store.local(out.uri)
-    if folder is None:
-        raise ValueError(
-            f"training writes its checkpoints to a local or mounted folder, not to {out.uri!r}; use such a root"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _holdout(tokens: Dataset) -> Dataset:

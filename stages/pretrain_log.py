@@ -9,22 +9,20 @@ peak that useful operations took. Nothing waits for the device to know it. Who i
 0 has held as well (`memory`, `device_memory`). Costs one line of some 350 bytes a step.
 """
 
-import json
 import logging
-import math
-import os
 import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from tundish.cluster import store
 from tundish.operators.model.guard import Verdict
 from tundish.stages.blockwise import compilations
 from tundish.stages.pretrain_feed import Feed, Step
+from tundish.stages.pretrain_lines import Lines
 from tundish.stages.pretrain_task import PretrainTask
 from tundish.stages.ranks import Ranks, held_by
 
@@ -60,7 +58,7 @@ class Log:
             LOG.warning("float32 takes a GPU several times as long as bfloat16; say precision: bfloat16")
         self.tell_every = getattr(tell, "every", TELL_EVERY)
         self.lines, self.ledger = (
-            Lines(Path(task.out) / name, step, ranks.rank == 0) for name in ("log.jsonl", "ledger.jsonl")
+            Lines(store.join(task.out, name), step, ranks.rank == 0) for name in ("log.jsonl", "ledger.jsonl")
         )
         self.pending: dict[int, dict[str, Any]] = {}
         self.notes: dict[int, dict[str, Any]] = {}
@@ -211,59 +209,3 @@ def peak_named(name: str) -> float:
     (989.0, 362.0, 0.0)
     """
     return next((peak for kind, peak in PEAKS.items() if f" {kind} " in f" {name} ".replace("-", " ")), 0.0)
-
-
-class Lines:
-    """JSON lines of the steps before `start`, to which this run adds; only a `writer` touches the file."""
-
-    def __init__(self, path: Path, start: int, writer: bool) -> None:
-        self.path, self.stream, self.ends, self.over = path, None, [0], b""
-        if not writer:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.stream = open(path, "ab+")  # noqa: SIM115 - lives as long as the run
-        self.stream.seek(0)
-        for line in self.stream:
-            if not line.endswith(b"\n") or len(self.ends) > start:
-                break
-            self.ends.append(self.ends[-1] + len(line))
-        if len(self.ends) > start:
-            self.stream.seek(self.ends[start])
-            self.over = self.stream.read()
-        if len(self.ends) <= start:
-            raise ValueError(f"{path} ends before step {start} of its checkpoint; remove {path.parent} and train anew")
-        self.cut(start)
-
-    def beyond(self) -> list[dict[str, Any]]:
-        """The lines of steps that had been taken from `start` on, when this run began."""
-        whole = [line for line in self.over.splitlines(keepends=True) if line.endswith(b"\n")]
-        self.over = b""
-        return [json.loads(line) for line in whole]
-
-    def __call__(self, line: Mapping[str, Any]) -> None:
-        if self.stream:
-            body = json.dumps(_plain(line)).encode() + b"\n"
-            self.stream.write(body)
-            self.stream.flush()
-            self.ends.append(self.ends[-1] + len(body))
-
-    def cut(self, start: int) -> None:
-        """Only the lines of the steps before this one stay."""
-        if self.stream and len(self.ends) > start:
-            del self.ends[start + 1 :]
-            self.stream.truncate(self.ends[-1])
-
-    def settle(self) -> None:
-        if self.stream:
-            os.fsync(self.stream.fileno())
-
-    def close(self) -> None:
-        if self.stream:
-            self.stream.close()
-
-
-def _plain(line: Any) -> Any:
-    """As JSON can hold it: what is no number is told in words."""
-    if isinstance(line, Mapping):
-        return {name: _plain(value) for name, value in line.items()}
-    return str(line) if isinstance(line, float) and not math.isfinite(line) else line

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,8 +48,7 @@ def finish(
         return
     out = task.out
     feed.write(state.levels)
-    with open(Path(out) / "log.jsonl", encoding="utf-8") as stream:
-        lines = [json.loads(line) for line in stream]
+    lines = [json.loads(line) for line in store.read(store.join(out, "log.jsonl")).splitlines()]
     ending = [line["loss"] for line in lines[-max(1, len(lines) // 20) :]]
     seconds = sum(line["seconds"] for line in lines)
     counts = _counts(task, _shards(task, feed))

@@ -56,7 +56,6 @@ class Stage:
 
     version: ClassVar[int] = 1  # raised by hand when code changes the bytes
     keeps_one: ClassVar[bool] = False  # whether it cuts what stands elsewhere too, and one copy has to stay
-    mounted: ClassVar[bool] = False  # whether it writes to a local or mounted folder alone, as checkpoints are
     may_be_empty: ClassVar[bool] = False  # whether a run may go on when nothing is left after it
     makes: ClassVar[tuple[str, ...]] = ()  # columns of what it gives; none named: unknown
     wants: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # field -> columns that the stage in it must give
