@@ -162,13 +162,13 @@ def logs(address: str, job: str, follow: bool = False) -> Iterator[str]:
             yield from pieces
 
 
-def stop(address: str, job: str) -> str:
+def stop(address: str, job: str, wait: float = PATIENCE) -> str:
     """End a job: it may finish what it commits, and is killed after some seconds, as many as the head was started with
-    (RAY_JOB_STOP_WAIT_TIME_S, else 3). Returns the state it came to, or is in still after `PATIENCE`."""
+    (RAY_JOB_STOP_WAIT_TIME_S, else 3). Returns the state it came to, or is in still after `wait` seconds."""
     client = _client(address, _silent)
     with _asking(address, client, job):
         client.stop_job(job)
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + wait
         while not (state := client.get_job_status(job)).is_terminal() and time.monotonic() < until:
             time.sleep(0.2)
         return str(state.value)

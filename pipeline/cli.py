@@ -236,11 +236,15 @@ def _runs_on(job: str, address: str) -> Iterator[None]:
 @cli.command("stop")
 @click.argument("job")
 @click.option("--address", required=True)
-def stop_command(job: str, address: str) -> None:
+@click.option(
+    "--wait", type=click.FloatRange(0), default=10.0, show_default=True, metavar="SECONDS",
+    help="For it to end; a training saves first.",
+)  # fmt: skip
+def stop_command(job: str, address: str, wait: float) -> None:
     """Stop a job; its root can be gone on with."""
     from tundish.cluster import jobs
 
-    state = jobs.stop(address, job)
+    state = jobs.stop(address, job, wait)
     click.echo(f"{job} {state}")
     if state not in ("STOPPED", "SUCCEEDED", "FAILED"):
         _end(

@@ -1,7 +1,8 @@
 """What a terminal shows while a run goes on: one line with rate and time left, or plain lines when nobody looks on.
 
 Promises: on a terminal one line, drawn anew in its place four times a second, never wider than the terminal (what is
-least needed goes first) and gone at the end; elsewhere a line every `QUIET` seconds. Rates and the time left are those
+least needed goes first) and gone at the end; elsewhere a line every `QUIET` seconds, and where
+nothing ends one that says so, after `SILENT` seconds, twice as many, four times. Rates and the time left are those
 of cluster/pace: of this run's work, by the median of shards. Costs some microseconds a shard. Refuses nothing.
 """
 
@@ -24,6 +25,8 @@ from tundish.pipeline.plan import Step
 from tundish.pipeline.spoken import notes
 
 QUIET = 15.0  # seconds between plain lines
+SILENT = 60.0  # seconds in which nothing ended, after which a log says so
+LOOK = 5.0  # seconds between looks whether that is so
 NAME, BAR = 28, 24  # cells for a stage's name and for its bar, where there is room
 FULL, HALF, OPEN = "━", "╸", "─"
 ASCII = str.maketrans({FULL: "#", HALF: "#", OPEN: "-"})
@@ -59,10 +62,17 @@ class Progressed:
         self.lock = threading.Lock()  # the line is drawn by a thread of its own
         self.live = Live(get_renderable=self.line, console=self.console, transient=True, refresh_per_second=4)
         self.spoke: dict[str, float] = {}
+        self.stage = ""  # that runs
+        self.moved: float | None = None  # when something began or ended, while one does
+        self.patience = SILENT
+        self.over = threading.Event()
+        self.looker = threading.Thread(target=self._look, name="progress", daemon=True)
 
     def __enter__(self) -> "Progressed":
         if self.drawn:
             self.live.start()
+        elif not self.quiet:
+            self.looker.start()
         return self
 
     def __exit__(
@@ -71,6 +81,24 @@ class Progressed:
         if self.drawn:
             self.shown = None
             self.live.stop()
+        self.over.set()
+        if self.looker.is_alive():
+            self.looker.join()
+
+    def _look(self) -> None:
+        while not self.over.wait(LOOK):
+            self.tick()
+
+    def tick(self) -> None:
+        """Say that nothing ended, if that is so for long: who reads a log cannot tell a stall from a long shard."""
+        with self.lock:
+            silent = 0.0 if self.moved is None else self.clock() - self.moved
+            if silent < self.patience:
+                return
+            self.patience = 2 * silent
+            shown = self.shown
+        far = f"{shown.stage}: {shown.pace.done:,} of {shown.pace.total:,}, " if shown else f"{self.stage}: "
+        self._print(f"{far}nothing has ended for {clock(silent)}")
 
     def watch(self, stage: str, done: int, total: int, told: Told | None) -> None:
         now, before = self.clock(), self.shown
@@ -78,12 +106,16 @@ class Progressed:
             before = Shown(stage, Pace())
         with self.lock:
             self.shown = before.heard(now, done, total, told)
+            self.moved, self.patience = now, SILENT
         if self.drawn or self.quiet:
             return
         if stage in self.spoke and now - self.spoke[stage] > QUIET:
-            self.console.print(f"     {plain(self.shown, now)}", highlight=False, markup=False, soft_wrap=True)
+            self._print(plain(self.shown, now))
         if stage not in self.spoke or now - self.spoke[stage] > QUIET:
             self.spoke[stage] = now
+
+    def _print(self, text: str) -> None:
+        self.console.print(f"     {text}", highlight=False, markup=False, soft_wrap=True)
 
     def line(self) -> Text:
         """The line as it stands."""
@@ -96,7 +128,9 @@ class Progressed:
     def say(self, step: Step, state: str, seconds: float) -> None:
         if self.quiet:
             return
-        self.shown = None
+        with self.lock:
+            self.shown, self.patience = None, SILENT
+            self.stage, self.moved = step.stage.name, self.clock() if state == "run" else None
         if self.live.is_started:
             self.live.refresh()  # else what is printed now would be printed above the line as it was
         if state == "run":

@@ -3,6 +3,7 @@
 import io
 import random
 import re
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ from rich.console import Console
 from tests.toy_stages import recipe
 from tundish.cluster.pace import Pace
 from tundish.cluster.verbs import Made, Told
+from tundish.pipeline import progress as progress_module
+from tundish.pipeline.plan import Step
 from tundish.pipeline.progress import BAR, Progressed, Shown, bar, clock, drawn
+from tundish.stages.read import Read
 from tundish.stages.stage import Place
 
 
@@ -110,6 +114,53 @@ def test_plain_lines_come_every_quarter_of_a_minute() -> None:
     ]
 
 
+def test_a_log_says_that_nothing_ends_less_and_less_often() -> None:
+    progress, now, file = watched(terminal=False)
+    step = Step(Read(("x.txt",)), Place("root", ""), None, "")
+    said: list[tuple[float, str]] = []
+
+    def heard(until: float) -> None:
+        while now.now < until:
+            now.now += 5
+            before = len(file.getvalue())
+            progress.tick()
+            if line := file.getvalue()[before:].strip():
+                said.append((now.now, line))
+
+    heard(200)
+    progress.say(step, "run", 0.0)
+    heard(400)
+    progress.watch("Read", 0, 9, None)
+    now.now += 10
+    progress.watch("Read", 1, 9, told())
+    heard(900)
+    progress.say(step, "done", 1.0)
+    heard(2000)
+    assert said == [
+        (260, "Read: nothing has ended for 1 min 00 s"),
+        (320, "Read: nothing has ended for 2 min 00 s"),
+        (470, "Read: 1 of 9, nothing has ended for 1 min 00 s"),
+        (530, "Read: 1 of 9, nothing has ended for 2 min 00 s"),
+        (650, "Read: 1 of 9, nothing has ended for 4 min 00 s"),
+        (890, "Read: 1 of 9, nothing has ended for 8 min 00 s"),
+    ]
+
+
+def test_whoever_reads_a_log_hears_it_while_the_run_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "LOOK", 0.01)
+    for terminal, quiet, heard in ((False, False, True), (False, True, False)):
+        progress, now, file = watched(terminal, quiet=quiet)
+        with progress:
+            progress.watch("Judge", 3, 9, None)
+            now.now = 61.0
+            if heard:
+                end = time.monotonic() + 60
+                while "nothing has ended" not in file.getvalue() and time.monotonic() < end:
+                    time.sleep(0.01)
+        assert not progress.looker.is_alive()
+        assert ("nothing has ended" in file.getvalue()) is heard
+
+
 def test_who_wants_quiet_hears_nothing() -> None:
     for terminal in (False, True):
         progress, now, file = watched(terminal, quiet=True)
@@ -140,7 +191,6 @@ def test_a_terminal_gets_one_line_that_is_gone_at_the_end() -> None:
 def test_what_a_run_says_stands_above_the_line() -> None:
     progress, now, file = watched(terminal=True, width=80)
     goal = recipe()
-    from tundish.pipeline.plan import Step
 
     step = Step(goal, Place("", ""), None, "never run")
     with progress:

@@ -80,14 +80,16 @@ def test_who_looks_away_from_a_job_does_not_end_it(
 def test_a_job_that_is_still_at_work_after_a_wish_is_no_success(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str, code: int | None
 ) -> None:
-    monkeypatch.setattr(jobs, "stop", lambda address, job: state)
+    waited: list[float] = []
+    monkeypatch.setattr(jobs, "stop", lambda address, job, wait: waited.append(wait) or state)
     ended = None
     try:
-        call(["stop", "job-1", "--address", "http://127.0.0.1:1"])
+        call(["stop", "job-1", "--address", "http://127.0.0.1:1", *(["--wait", "600"] if code else [])])
     except SystemExit as end:
         ended = end.code
     told = capsys.readouterr()
     assert (ended, told.out) == (code, f"job-1 {state}\n")
+    assert waited == [600.0 if code else 10.0]
     assert told.err.startswith("tundish: job-1 was asked to stop and is still at work") == (code == 1)
 
 
