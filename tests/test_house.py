@@ -39,7 +39,7 @@ SURFACE = {
     "submit": {"recipe", "root", "sets", "sample", "wire", "address", "until", "trainers", "follow", "wheel"},
     "status": {"job", "address"},
     "logs": {"job", "address", "follow"},
-    "stop": {"job", "address"},
+    "stop": {"job", "address", "wait"},
     "report": {"root", "out", "against"},
     "drift": {"reference", "other", "out", "as_json"},
     "why": {"what", "root", "step", "model"},
