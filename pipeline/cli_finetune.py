@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -79,7 +78,7 @@ def finetune_command(
     refuse(kind, files, asked)
     if reading and company.corpus:
         raise ValueError("--corpus reads files as they are by default; save them as UTF-8 with commas or tabs")
-    from tundish.cluster.store import write_json
+    from tundish.cluster import store
     from tundish.pipeline.progress import Progressed
     from tundish.pipeline.tuned_page import page
     from tundish.stages.finetune_beside import keep
@@ -103,9 +102,9 @@ def finetune_command(
         again = partial(divided, task, files, others=others, **given)
         found |= cli_search.beside(task, wanted, cluster, trainers, again, trials)
         found |= cli_company.told(task, company, files, own, cluster)
-    result = json.loads((Path(out) / "result.json").read_text()) | found
+    result = store.read_json(store.join(out, "result.json")) | found
     result |= {"f1_of": result["names"][1]} if kind == "classify" and len(result["names"]) == 2 else {}
-    write_json(str(Path(out) / "result.json"), result)
+    store.write_json(store.join(out, "result.json"), result)
     seen = page(out)
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))

@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -47,9 +46,12 @@ def loaded(recipe: str, sets: tuple[str, ...], sample: int | None) -> Any:
 
 
 def laid_folder(out: str) -> None:
-    """The folder, if it is not there."""
+    """The folder, if it is not there; a store has none to lay."""
+    from tundish.cluster import store
+
     try:
-        Path(out).mkdir(parents=True, exist_ok=True)
+        if path := store.local(out):
+            path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"--out {out} is a file, or lies in one; give a folder") from None
 

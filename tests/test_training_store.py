@@ -73,6 +73,35 @@ def test_it_trains_tunes_and_predicts_there_as_in_a_folder(home: Path) -> None:
     assert 0 in ledger.steps_of(*first)[0]
 
 
+def test_the_commands_take_what_was_trained_there(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    goal = toys.trained(str(home / "labels.tsv"))
+    run(goal, Local(), FAR)
+    labels, tuned, model = str(home / "labels.tsv"), f"{FAR}/tuned", f"{FAR}/{goal.encoder.address}"
+    url = sealed(FAR, goal.encoder.shards.corpus).select("url").table()["url"][1].as_py()
+    kind = ["--task", "classify", "--train", labels, "--seeds", "1", "--epochs", "1"]
+    for words in (
+        ["finetune", model, *kind, "--out", tuned, "--json"],
+        ["predict", tuned, labels, "--to", f"{FAR}/predicted"],
+        ["export", tuned, "--to", f"{FAR}/handed"],
+        ["export", FAR, "--to", f"{FAR}/exported"],
+        ["why", url, "--root", FAR],
+        ["forget", FAR, url],
+        ["report", FAR],
+        ["verify", FAR],
+    ):
+        told = CliRunner().invoke(tundish, words)
+        assert told.exit_code == 0, (words, told.output, told.exception)
+        if words[0] == "why":
+            assert "seen in" in told.output
+    assert store.read_json(f"{tuned}/result.json")["kept"]
+    assert {"model.safetensors", "config.json"} <= {*store.listing(f"{FAR}/handed")} & {
+        *store.listing(f"{FAR}/exported")
+    }
+    assert store.exists(f"{FAR}/report.html")
+    assert not list(tmp_path.iterdir()), "no folder is called memory:"
+
+
 class Cut(Exception):
     """The process is gone."""
 
