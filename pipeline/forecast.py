@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from tundish.cluster import store
 from tundish.cluster.shards import Dataset, opened
 from tundish.operators.model.rows import Layout
-from tundish.pipeline.foretold import parts, reckoned
+from tundish.pipeline.foretold import keep, parts, reckoned
 from tundish.pipeline.plan import Step
 from tundish.stages.mix import Mix
-from tundish.stages.pretrain import FORETOLD, Pretrain
+from tundish.stages.pretrain import Pretrain
 from tundish.stages.stage import Stage
 from tundish.stages.token_stream import files_of
 
@@ -33,7 +33,13 @@ FEW = 20_000_000  # documents whose lengths are read in about a second
 
 
 def of_step(step: Step, steps: Sequence[Step]) -> "Forecast | None":
-    """The forecast of a training that would run, kept beside it; None for every other step."""
+    """The forecast of a training that would run, kept beside it where it can be; None for every other step."""
+    if (told := _of_step(step, steps)) is not None:
+        keep(step.place.uri, told.plain())
+    return told
+
+
+def _of_step(step: Step, steps: Sequence[Step]) -> "Forecast | None":
     if not isinstance(step.stage, Pretrain) or step.current:
         return None
     from tundish.stages import pretrain_probe
@@ -41,9 +47,7 @@ def of_step(step: Step, steps: Sequence[Step]) -> "Forecast | None":
 
     task, settings = task_of(step.stage, steps), step.place.settings
     require_place((max(phase.batch) for phase in task.aims.phases), settings.trainers, settings.least, task.tensor)
-    told = pretrain_probe.probe(task, workers=max(1, settings.trainers))
-    store.write_json(store.join(step.place.uri, FORETOLD), told.plain())
-    return told
+    return pretrain_probe.probe(task, workers=max(1, settings.trainers))
 
 
 def task_of(stage: Pretrain, steps: Sequence[Step]) -> "PretrainTask":
@@ -87,9 +91,11 @@ def vocabulary_of(stage: Stage) -> tuple[int, Mapping[str, int]]:
 
 
 def lines_of(step: Step, steps: Sequence[Step]) -> list[str]:
-    told = of_step(step, steps)
+    """What is said of a training that would run, which is kept beside it; nothing of every other step."""
+    told = _of_step(step, steps)
     if told is None:
         return []
     from tundish.stages.pretrain_probe import spoken
 
-    return spoken(told)
+    lost = keep(step.place.uri, told.plain())
+    return [*spoken(told), *([lost] if lost else [])]

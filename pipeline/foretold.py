@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tundish.cluster import store
 from tundish.cluster.fetch import Entry, speed
 from tundish.cluster.rehearsal import Rehearsal, rehearsal, table
 from tundish.cluster.shards import Dataset, opened
 from tundish.operators.model.plan import Plan, Stretch, weights_of
 from tundish.operators.model.rows import FRAME, Layout
 from tundish.pipeline.funnel import ran, runs
+from tundish.stages.pretrain import FORETOLD
 from tundish.stages.token_stream import TokenFiles, future, mean_places
 
 
@@ -91,6 +93,15 @@ def foretold(
         uses = future(files, plan, rows)
         storage = rehearsal(uses, every, cache, rate=rate / mean, bandwidth=link, until=rows)
     return Foretold(told, steps, rows, 1 - mean / wish.layout.row, storage, cache, link)
+
+
+def keep(folder: str, told: Mapping[str, Any]) -> str:
+    """Keep beside a stage what was foretold of it; a sentence where that cannot be, and "" where it was kept."""
+    try:
+        store.write_json(store.join(folder, FORETOLD), told)
+    except (OSError, ValueError) as error:  # the second is what `store` makes of a refusal
+        return f"not kept, so no run can be held against it: {error}"
+    return ""
 
 
 def parts(tokens: Dataset) -> list[tuple[str, tuple[int, int]]]:

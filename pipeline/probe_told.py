@@ -16,6 +16,7 @@ from rich.table import Table
 from tundish.cluster import store
 from tundish.operators.ratio import Band
 from tundish.pipeline import probe_tuned
+from tundish.pipeline.foretold import keep
 from tundish.pipeline.funnel import Ran, number, size
 from tundish.pipeline.plan import Step
 from tundish.pipeline.predicted import Forecast, predicted
@@ -37,6 +38,7 @@ class Said:
     refused: Mapping[str, str]
     workers: int
     price: float | None
+    unkept: str = ""  # why what was said was not kept
 
     def plain(self, address: str) -> dict[str, Any]:
         """Of one stage, for JSON."""
@@ -51,11 +53,12 @@ def said(steps: Sequence[Step], share: float, workers: int, price: float | None)
     """Probe what would run, and keep beside each stage what is said of it."""
     sample: Sample = probe(steps, share)
     found = predicted(sample) | dict(_tunings(steps, sample))
+    unkept = ""
     for step in steps:
         told = found.get(step.stage.address)
         if told is not None:
-            store.write_json(store.join(step.place.uri, FORETOLD), {"kind": KIND, **told.plain()})
-    return Said(steps, found, sample.refused, workers, price)
+            unkept = keep(step.place.uri, {"kind": KIND, **told.plain()}) or unkept
+    return Said(steps, found, sample.refused, workers, price, unkept)
 
 
 def _tunings(steps: Sequence[Step], sample: Sample) -> Iterator[tuple[str, Forecast]]:
@@ -209,6 +212,8 @@ def remarks(told: Said) -> Iterator[str]:
         units, of = max((one.units, one.of) for one in told.forecasts.values())
         shards = f"From {units} of {of} shards, for {told.workers} workers as fast as this machine; b" if units else "B"
         by = "the choice of shards" if units else "what was measured"
+        if told.unkept:
+            yield told.unkept
         yield f"{shards}elow each number its range of nine in ten by {by}, no other machine and no network"
 
 

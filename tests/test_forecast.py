@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from tests.s3_server import serving
 from tests.test_training_stages import READ
 from tundish.cluster.local import Local
 from tundish.cluster.shards import opened
 from tundish.pipeline import forecast
+from tundish.pipeline.cli import cli
 from tundish.pipeline.plan import Step, plan
 from tundish.pipeline.recipe import changed, load
 from tundish.pipeline.report import report
@@ -112,3 +115,18 @@ def test_workers_that_run_would_refuse_are_refused(tmp_path: Path, goal: Pretrai
     steps = steps_of(goal, str(tmp_path / "root"), trainers=1000)
     with pytest.raises(ValueError, match=r"1000 workers have \d+ rows a step to share"):
         [forecast.of_step(step, steps) for step in steps]
+
+
+def test_who_may_only_read_a_root_is_told_all_the_same(tmp_path: Path, goal: Pretrain) -> None:
+    """And that nothing was kept: minutes of probing are not lost for a note of it."""
+    with serving() as server:
+        server.fail("PUT", "/root/", "403", 1 << 30)
+        server.fail("POST", "/root/", "403", 1 << 30)
+        words = ["plan", str(tmp_path / "recipe.yaml"), "--root", "s3://bucket/root", "--probe"]
+        asked = CliRunner().invoke(cli, [*words, "--set", "Tokenize.vocabulary=600", "--set", "Tokenize.holdout=0.1"])
+        assert asked.exit_code == 0, asked.output
+        assert not server.objects
+    said = " ".join(asked.stdout.split())
+    assert "parameters" in said
+    assert "in all" in said
+    assert said.count("not kept, so no run can be held against it: cannot write the URI 's3://bucket/root/") == 2
