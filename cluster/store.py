@@ -156,11 +156,12 @@ def _matching(pattern: str) -> list[str]:
         paths = [str(p) for p in found] or sorted(glob.glob(str(folder), recursive=True))
         return [p for p in paths if os.path.isfile(p)]
     _, path = resolve(pattern)
-    if not re.search(r"[*?\[]", path) and info(pattern).is_file:
-        return [pattern]
+    if not re.search(r"[*?\[]", path):
+        inside = _within(pattern, path.rstrip("/"), recursive=True) if not info(pattern).is_file else None
+        return [pattern] if inside is None else sorted(schemes.uri_of(pattern, i.path) for i in inside if i.is_file)
     fixed = re.split(r"[*?\[]", path)[0].rsplit("/", 1)[0]
+    rule = re.compile(glob_rule(path))
     infos = _within(pattern, fixed, recursive=True)
-    rule = re.compile(glob_rule(path) if re.search(r"[*?\[]", path) else re.escape(path.rstrip("/")) + "/.*")
     return sorted(schemes.uri_of(pattern, i.path) for i in infos if i.is_file and rule.fullmatch(i.path))
 
 

@@ -1,14 +1,17 @@
 """Work in a process beside this one, that ends when this one does: a crawl, a training.
 
-Promises: what the child prints, and why it ended, stands in its log; Ctrl-C in a terminal reaches the parent alone,
+Promises: what the child prints, and why it ended, stands in its log, which is sent whole where that lies in a
+store: when its parent asks for it, and when the child has ended; Ctrl-C in a terminal reaches the parent alone,
 which then stops its children as Ctrl-C would; a parent that is killed takes them with it. Costs a Python start. Refuses
 nothing: what goes wrong in a child is said by `sentence`.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -26,20 +29,38 @@ FREE = 30.0  # seconds in which a child whose parent was killed lets go of its l
 
 
 class Child:
-    """`work(*given)` in a process of its own; what it prints is appended to `log`."""
+    """`work(*given)` in a process of its own; what it prints is appended to `log`, a path or another URI."""
 
-    def __init__(self, name: str, log: Path, work: Callable[..., None], *given: Any) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.name, self.log = name, log
+    def __init__(self, name: str, log: str, work: Callable[..., None], *given: Any) -> None:
+        self.name, self.log, self.sent = name, log, -1
+        if (path := store.local(log)) is None:
+            self.folder = tempfile.TemporaryDirectory(prefix="tundish-")  # lives as long as this
+            path = Path(self.folder.name) / "log"
+            path.write_bytes(store.read(log) if store.exists(log) else b"")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.written = path
         self.process = multiprocessing.get_context("spawn").Process(
-            target=_lived, args=(str(log), work, given), name=f"tundish {name}"
+            target=_lived, args=(str(path), work, given), name=f"tundish {name}"
         )
         self.process.start()
 
     def ended(self, seconds: float = 0.0) -> bool:
         """Whether it has ended, after so many seconds at most."""
         self.process.join(max(0.0, seconds))
-        return self.process.exitcode is not None
+        if self.process.exitcode is None:
+            return False
+        self.keep()
+        return True
+
+    def keep(self) -> None:
+        """Send what it said to where its log is to lie. A store that is away takes nothing from its work."""
+        if store.local(self.log) is not None or not self.written.exists():
+            return
+        said = self.written.read_bytes()
+        if len(said) != self.sent:
+            with contextlib.suppress(OSError, ValueError):
+                store.write(self.log, said)
+                self.sent = len(said)
 
     @property
     def code(self) -> int:
@@ -47,7 +68,7 @@ class Child:
 
     def sentence(self) -> str:
         """The last thing it said."""
-        said = self.log.read_text(errors="replace").strip() if self.log.exists() else ""
+        said = self.written.read_text(errors="replace").strip() if self.written.exists() else ""
         return said.splitlines()[-1] if said else f"the {self.name} ended with exit code {self.code}"
 
     def check(self) -> None:

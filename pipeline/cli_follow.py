@@ -14,7 +14,9 @@ SPOKEN = 30.0  # seconds between lines on the training
 
 @click.command("follow")
 @click.argument("recipe")
-@click.option("--root", default="tundish-root", show_default=True, help="Where everything is written: a local folder.")
+@click.option(
+    "--root", default="tundish-root", show_default=True, help="Where everything is written: a folder or a URI."
+)
 @click.option("--every", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds a generation.")
 @click.option("--on", default="local", show_default=True, help="local | ray (started here) | ADDRESS of a Ray cluster.")
 @click.option("--workers", type=click.IntRange(1), help="Processes on this machine for the stages.")

@@ -16,7 +16,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tundish.cluster import store
@@ -30,7 +29,8 @@ from tundish.stages.generations import FOLLOW, LIST, Journal
 from tundish.stages.generations_list import lines, written
 from tundish.stages.harvest import Growing
 
-LOOK = 1.0  # seconds between looks at the training, once there is nothing else to do
+LOOK, FAR = 1.0, 30.0  # seconds between looks at a training's log, once there is nothing else to do; in a store
+LINES = 4096  # bytes at the end of that log, which hold its last whole line
 Tell = Callable[[str, dict[str, Any]], None]  # (what happened, what of it)
 
 
@@ -56,8 +56,6 @@ def follow(
 ) -> list[dict[str, Any]]:
     """Follow a crawl to its end, and the training on it to its own; gives the list. `say`: of each stage, as a run."""
     root = store.absolute(wish.root)
-    if store.local(root) is None:
-        raise ValueError(f"follow starts processes that share a folder, and {root!r} is none; use a local --root")
     parts = Followed.of(loaded(wish.recipe, wish.sets, None))
     parts.check(root)
     with Lease(store.join(root, FOLLOW)) as lease:
@@ -152,6 +150,8 @@ class Following:
         self.lease.check()
         self.told = [*self.told, line]
         written(self.listed, self.told)
+        for child in self.children.values():
+            child.keep()
         self.tell("end" if "end" in line else "generation", {**line, "training": self.training()})
 
     # the training
@@ -162,7 +162,6 @@ class Following:
 
     def _begin_training(self) -> None:
         if self.parts.pretrain is not None and "training" not in self.children and self.told:
-            Path(self.out).mkdir(parents=True, exist_ok=True)
             self._start("training", trained, self.listed, self.out, self.parts.pretrain)
 
     def _watch_training(self) -> None:
@@ -175,24 +174,23 @@ class Following:
         """Until the training is at its end."""
         if (child := self.children.get("training")) is None:
             return
-        while not child.ended(LOOK):
+        while not child.ended(FAR if store.local(self.root) is None else LOOK):
             self.tell("training", self.training())
         child.check()
         self.tell("trained", self.training())
 
     def training(self) -> dict[str, Any]:
         """The last line of the training's log; empty before there is one."""
-        path = Path(self.out) / "log.jsonl"
-        if not path.exists():
+        log = store.join(self.out, "log.jsonl")
+        if not (size := store.size(log)):
             return {}
-        with open(path, "rb") as stream:
-            stream.seek(max(0, path.stat().st_size - 4096))
+        with store.opened(log) as stream:
+            stream.seek(max(0, size - LINES))
             whole = [line for line in stream.read().split(b"\n")[:-1] if line.startswith(b"{") and line.endswith(b"}")]
         return dict(json.loads(whole[-1])) if whole else {}
 
     def _start(self, name: str, work: Callable[..., None], *given: Any) -> Child:
-        log = Path(self.root) / FOLLOW / f"{name}.log"
-        self.children[name] = Child(name, log, work, *given)
+        self.children[name] = Child(name, store.join(self.root, FOLLOW, f"{name}.log"), work, *given)
         return self.children[name]
 
 
@@ -206,9 +204,11 @@ def replayed(wish: Wish, out: str) -> dict[str, Any]:
         raise ValueError(f"there is no plan {plan}; let `tundish follow` train first")
     from tundish.stages.follow_train import replay
 
-    replay(plan, store.absolute(out), pretrain)
-    before, after = (Path(folder) / "ledger.jsonl" for folder in (Path(plan).parent, out))
-    one, other = (path.read_bytes().splitlines() for path in (before, after))
+    out = store.absolute(out)
+    replay(plan, out, pretrain)
+    one, other = (
+        store.read(store.join(folder, "ledger.jsonl")).splitlines() for folder in (plan.rpartition("/")[0], out)
+    )
     differ = [n for n, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]]
     first = differ[0] if differ else min(len(one), len(other))
     return {"equal": one == other, "steps": len(other), "first_difference": None if one == other else first}

@@ -6,8 +6,9 @@ Pretrain costs. Refuses weights of origins, which generations would change.
 """
 
 import time
-from pathlib import Path
 
+from tundish.cluster import store
+from tundish.stages.generations import LIST
 from tundish.stages.generations_list import arrived
 from tundish.stages.pretrain import Pretrain
 from tundish.stages.pretrain_feed import PATIENCE
@@ -26,7 +27,7 @@ def train(list_uri: str, out: str, wanted: Pretrain, tell: Tell = lambda line: N
 
 def replay(plan_uri: str, out: str, wanted: Pretrain, tell: Tell = lambda line: None) -> None:
     """Train again by the plan an earlier training left in `ROOT/follow/training`, on the generations beside it."""
-    list_uri = str(Path(plan_uri).parents[1] / "generations.jsonl")
+    list_uri = store.join(plan_uri.rsplit("/", 2)[0], LIST)
     pretrain(task_of(list_uri, out, wanted, replay=plan_uri), 0, 1, tell)
 
 

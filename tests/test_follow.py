@@ -98,7 +98,7 @@ def wire(site: Site) -> tuple[str, ...]:
     return (f"heron.example:80={site.address}",)
 
 
-def words(recipe: str, root: Path, site: Site, *more: str) -> list[str]:
+def words(recipe: str, root: Path | str, site: Site, *more: str) -> list[str]:
     asked = ["follow", recipe, "--root", str(root), "--every", "1", "--wire", *wire(site), *more]
     return [sys.executable, "-m", "tundish.pipeline.cli", *asked]
 
@@ -309,12 +309,12 @@ def waits(begun: str) -> None:
 
 
 def test_a_child_says_why_it_ended_and_is_stopped_as_by_ctrl_c(tmp_path: Path) -> None:
-    child = Child("training", tmp_path / "training.log", refuses, "the loss became nan; lower the rate")
+    child = Child("training", str(tmp_path / "training.log"), refuses, "the loss became nan; lower the rate")
     assert child.ended(30)
     with pytest.raises(ValueError, match="the training ended: the loss became nan; lower the rate"):
         child.check()
     assert "what came before" in (tmp_path / "training.log").read_text()
-    child = Child("crawl", tmp_path / "crawl.log", waits, str(tmp_path / "begun"))
+    child = Child("crawl", str(tmp_path / "crawl.log"), waits, str(tmp_path / "begun"))
     _until((tmp_path / "begun").exists)
     child.stop()
     assert child.code == 130

@@ -122,11 +122,11 @@ def test_who_may_only_read_a_root_is_told_all_the_same(tmp_path: Path, goal: Pre
     with serving() as server:
         server.fail("PUT", "/root/", "403", 1 << 30)
         server.fail("POST", "/root/", "403", 1 << 30)
-        words = ["plan", str(tmp_path / "recipe.yaml"), "--root", "s3://bucket/root", "--probe"]
+        words = ["plan", str(tmp_path / "recipe.yaml"), "--root", "s3://corpora/root", "--probe"]
         asked = CliRunner().invoke(cli, [*words, "--set", "Tokenize.vocabulary=600", "--set", "Tokenize.holdout=0.1"])
         assert asked.exit_code == 0, asked.output
         assert not server.objects
     said = " ".join(asked.stdout.split())
     assert "parameters" in said
     assert "in all" in said
-    assert said.count("not kept, so no run can be held against it: cannot write the URI 's3://bucket/root/") == 2
+    assert said.count("not kept, so no run can be held against it: cannot write the URI 's3://corpora/root/") == 2

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pyarrow as pa
 import pytest
@@ -238,6 +239,18 @@ def test_a_key_is_taken_as_it_is_spelt(s3: S3) -> None:
         assert store.read(f"s3://corpora/odd/{key}") == key.encode()
     assert {"odd/a b", "odd/a%20b", "odd/ä#b", "odd/a?b", "odd/a+b"} == set(s3.objects)
     assert store.matching("s3://corpora/odd/a%*") == ["s3://corpora/odd/a%20b"]
+
+
+def test_a_folder_is_listed_and_not_what_holds_it(s3: S3) -> None:
+    for key in ("one/a", "one/deep/b", "other/c", "one-more/d"):
+        store.write(f"s3://corpora/held/{key}", b"x")
+    before = len(s3.listings())
+    for folder in ("s3://corpora/held/one", "s3://corpora/held/one/"):
+        assert store.matching(folder) == ["s3://corpora/held/one/a", "s3://corpora/held/one/deep/b"]
+    assert store.matching("s3://corpora/held/none") == []
+    asked = [parse_qs(urlsplit(path).query)["prefix"][0].rstrip("/") for path in s3.listings()[before:]]
+    assert asked
+    assert {*asked} == {"held/one", "held/none"}
 
 
 def test_removing_and_moving_pass_through_faults(s3: S3) -> None:
