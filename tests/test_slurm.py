@@ -66,21 +66,28 @@ def called(folder: Path, line: str, **more: str) -> str:
     return told.stdout.strip()
 
 
-def begun(folder: Path, does: str, *words: str) -> "subprocess.Popen[str]":
+def begun(folder: Path, does: str, *words: str, script: Path = SCRIPT) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        ["bash", str(SCRIPT), *(words or ("recipe.yaml", "/shared/root", "--until", "Corpus"))],
+        ["bash", str(script), *(words or ("recipe.yaml", "/shared/root", "--until", "Corpus"))],
         env=environment(folder, TUNDISH_DOES=does), cwd=folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
+def running(pid: int) -> bool:
+    """Whether a process lives and is no zombie."""
+    said = Path(f"/proc/{pid}/cmdline")
+    return said.exists() and bool(said.read_bytes())
+
+
 def ended(folder: Path) -> bool:
     """Whether every Ray that was started is gone, and what was made for it."""
     alive = [int(pid) for pid in (folder / "alive").read_text().split()]
-    running = [
-        pid for pid in alive if Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    return not running and not list(folder.glob(".tundish-*.token")) and not list((folder / "temp").iterdir())
+    return (
+        not any(running(pid) for pid in alive)
+        and not list(folder.glob(".tundish-*.token"))
+        and not list((folder / "temp").iterdir())
+    )
 
 
 def test_it_is_bash_and_what_slurm_reads_stands_at_its_head() -> None:
@@ -151,6 +158,39 @@ def test_what_slurm_ends_takes_its_rays_along(tmp_path: Path) -> None:
     script.communicate(timeout=30)
     assert script.returncode == 143
     assert ended(tmp_path)
+
+
+def test_a_training_saves_before_its_rays_are_ended(tmp_path: Path) -> None:
+    saves = "for n in $(seq 20); do sleep 0.1; done; kill -0 $(cat $HERE/alive) && echo saved >> $HERE/saved; exit 130"
+    script = begun(tmp_path, f"trap '{saves}' TERM; echo ready >> \"$HERE/ready\"; while true; do sleep 0.1; done")
+    until = time.monotonic() + 60
+    while not (tmp_path / "ready").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    script.send_signal(signal.SIGTERM)
+    _, err = script.communicate(timeout=30)
+    assert script.returncode == 143, err
+    assert (tmp_path / "saved").read_text() == "saved\n", err
+    assert ended(tmp_path)
+
+
+def test_a_recipe_that_does_not_end_is_waited_for_so_long(tmp_path: Path) -> None:
+    body = SCRIPT.read_text()
+    (tmp_path / "slurm.sh").write_text(body.replace("\nSAVES=240 ", "\nSAVES=1 "))
+    assert (tmp_path / "slurm.sh").read_text() != body
+    deaf = "echo $$ > $HERE/deaf; trap '' TERM; echo ready >> $HERE/ready; while true; do sleep 0.1; done"
+    script = begun(tmp_path, deaf, script=tmp_path / "slurm.sh")
+    until = time.monotonic() + 60
+    while not (tmp_path / "ready").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    script.send_signal(signal.SIGTERM)
+    alive = [int(pid) for pid in (tmp_path / "alive").read_text().split()]
+    until = time.monotonic() + 30
+    while any(running(pid) for pid in alive) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(running(pid) for pid in alive), "its Rays are ended without it"
+    os.kill(int((tmp_path / "deaf").read_text()), signal.SIGKILL)  # as Slurm does at the limit
+    script.communicate(timeout=30)
+    assert script.returncode == 143
 
 
 def test_a_head_that_ends_at_once_is_said(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@
 #     sbatch --nodes=4 cluster/files/slurm.sh recipe.yaml /shared/corpus --until Corpus
 #     sbatch --nodes=2 --gpus-per-node=4 cluster/files/slurm.sh recipe.yaml /shared/corpus --trainers 8
 #
-# Promises: exits with the code of `tundish run`; on an end, a `scancel` or the time limit it stops the Ray processes it
-# started, and no other Ray of yours, for it never calls `ray stop`; two jobs may share a machine, for each has ports, a
+# Promises: exits with the code of `tundish run`; on an end, a signal or the time limit it stops the Ray processes it
+# started, and no other Ray of yours, for it never calls `ray stop`; a training saves first (five minutes before the time
+# limit, or by `scancel --batch --signal=TERM JOB`; a plain `scancel` takes Ray from under it); two jobs may share a machine, for each has ports, a
 # folder and a token of its own. Run it again after anything: what is sealed in the root stays. Costs half a minute
 # before the first stage. Needs a root that all machines see, and the environment tundish is in: TUNDISH_ENV, by default
 # .venv where you called sbatch. Refuses less than a recipe and a root.
@@ -22,10 +23,12 @@
 #SBATCH --mem=0
 #SBATCH --time=24:00:00
 #SBATCH --output=tundish-%j.log
-#SBATCH --signal=B:TERM@120
+#SBATCH --signal=B:TERM@300
 set -euo pipefail
 
 STARTED=() # what srun runs for us, by process id
+RECIPE= # the one of them that everything is for
+SAVES=240 # seconds it may take to save, once it is told to end
 
 # A port for the `$1`th purpose, apart from those of other jobs on the same machine: above those that Ray gives its
 # workers (10002-19999), below those of the system (from 32768).
@@ -95,6 +98,10 @@ all_there() {
 
 tear_down() {
     trap - EXIT TERM INT
+    if [[ -n $RECIPE ]] && kill -TERM "$RECIPE" 2> /dev/null; then # before the Ray it saves by
+        local until=$((SECONDS + SAVES))
+        while kill -0 "$RECIPE" 2> /dev/null && ((SECONDS < until)); do sleep 0.2; done
+    fi
     for process in "${STARTED[@]}"; do kill -TERM "$process" 2> /dev/null || true; done
     for process in "${STARTED[@]}"; do wait "$process" 2> /dev/null || true; done
     srun --overlap --ntasks-per-node=1 rm -rf "$(folder)" || true
@@ -124,7 +131,8 @@ main() {
     wait_for 180 all_there $((${#others[@]} + 1)) ||
         { echo "tundish: not all of $SLURM_JOB_NODELIST joined the head within 180 s" >&2; exit 1; }
     beside "$HEAD" tundish run "$recipe" --root "$root" --on "$IP:$(port 0)" "${@:3}"
-    wait "${STARTED[-1]}" # in the background, so that a signal is heard at once
+    RECIPE=${STARTED[-1]}
+    wait "$RECIPE" # in the background, so that a signal is heard at once
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then main "$@"; fi
