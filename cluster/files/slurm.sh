@@ -6,11 +6,11 @@
 #     sbatch --nodes=2 --gpus-per-node=4 cluster/files/slurm.sh recipe.yaml /shared/corpus --trainers 8
 #
 # Promises: exits with the code of `tundish run`; on an end, a signal or the time limit it stops the Ray processes it
-# started, and no other Ray of yours, for it never calls `ray stop`; a training saves first (five minutes before the time
-# limit, or by `scancel --batch --signal=TERM JOB`; a plain `scancel` takes Ray from under it); two jobs may share a machine, for each has ports, a
-# folder and a token of its own. Run it again after anything: what is sealed in the root stays. Costs half a minute
-# before the first stage. Needs a root that all machines see, and the environment tundish is in: TUNDISH_ENV, by default
-# .venv where you called sbatch. Refuses less than a recipe and a root.
+# started, and no other Ray of yours, for it never calls `ray stop`; a training saves first (five minutes before the
+# time limit, or by `scancel --batch --signal=TERM JOB`; a plain `scancel` takes Ray from under it); two jobs may share
+# a machine, for each has ports, a folder and a token of its own. Run it again after anything: what is sealed in the
+# root stays. Costs half a minute before the first stage. Needs a root that all machines see, and the environment
+# tundish is in: TUNDISH_ENV, by default .venv where you called sbatch. Refuses less than a recipe and a root.
 #
 # The dashboard listens on the head's loopback alone, for whoever reaches it may run any command, and has a token, for
 # machines have many users. The way in: ssh -L 8265:127.0.0.1:PORT HEAD; PORT, HEAD and the token's file are in the log.
@@ -27,8 +27,8 @@
 set -euo pipefail
 
 STARTED=() # what srun runs for us, by process id
-RECIPE= # the one of them that everything is for
-SAVES=240 # seconds it may take to save, once it is told to end
+RECIPE=    # the one of them that everything is for
+SAVES=240  # seconds it may take to save, once it is told to end
 
 # A port for the `$1`th purpose, apart from those of other jobs on the same machine: above those that Ray gives its
 # workers (10002-19999), below those of the system (from 32768).
