@@ -15,6 +15,7 @@ Source: Ray 2.60, "Ray Jobs Overview" and "Token authentication".
 import asyncio
 import contextlib
 import difflib
+import glob
 import logging
 import os
 import re
@@ -302,15 +303,20 @@ def _lasting(root: str, elsewhere: bool) -> str:
 
 
 def _within(folder: Path, recipe: str) -> None:
-    """Refuse a recipe that would stay here, and a YAML one that names, by `./` or `../`, what will not be there when
-    its folder is sent alone."""
+    """Refuse a recipe that would stay here, and a YAML one that names what will not be there when its folder is sent
+    alone: by `./` or `../`, or by a path that leads to something from where the command was given."""
     goes = parcel.packed(folder)
     if why := goes.keeps(recipe):
         raise ValueError(f"{recipe} would not go with the job ({why}); give the file itself, by a plain name")
     if not recipe.endswith((".yaml", ".yml")):
         return
     for text in _strings(yaml.safe_load((folder / recipe).read_text())):
-        if not text.startswith(("./", "../")):
+        if not text.startswith(("./", "../")) and not _leads(folder, text):
+            if _leads(Path.cwd(), text):
+                raise ValueError(
+                    f"{recipe} names {text!r}, which lies here and not beside the recipe, so it does not go with the "
+                    "job; put it into the recipe's folder and name it by ./, or give a URI that the cluster reaches"
+                )
             continue
         if not (folder / text).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{recipe} names {text!r}, which lies outside its folder and does not go with the job")
@@ -319,6 +325,13 @@ def _within(folder: Path, recipe: str) -> None:
                 f"{recipe} names {text!r}, which does not go with the job ({why}); give it another name, or a place "
                 "that all machines of the cluster reach"
             )
+
+
+def _leads(folder: Path, text: str) -> bool:
+    """Whether a relative path, which may be a glob, leads to something from a folder; a mere word is no path."""
+    if os.path.isabs(text) or "://" in text or not re.fullmatch(r"[^\n\0]{1,255}", text) or not re.search("[/.]", text):
+        return False
+    return next(glob.iglob(text, root_dir=folder, recursive=True), None) is not None
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -202,6 +202,31 @@ def test_a_recipe_that_would_stay_and_one_that_names_what_stays_are_refused(tmp_
             jobs.submit_recipe(str(tmp_path / name), address="http://127.0.0.1:1", root="/srv/root", ship=True)
 
 
+def test_a_path_that_leads_to_something_only_from_here_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "recipes" / "recipe.yaml"
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.jsonl").touch()
+    (tmp_path / "en").touch()
+    recipe.parent.mkdir()
+    monkeypatch.chdir(tmp_path)
+    for path in ("rows/a.jsonl", "rows/*.jsonl", "rows/"):
+        recipe.write_text(f"docs: {{Read: {{files: [{path!r}]}}}}")
+        with pytest.raises(ValueError, match=r"^recipe\.yaml names 'rows/.*lies here and not beside the recipe"):
+            jobs.submit_recipe(str(recipe), address="http://127.0.0.1:1", root="/srv/root", ship=True)
+    (recipe.parent / "rows").mkdir()
+    (recipe.parent / "rows" / "api_key.txt").touch()
+    recipe.write_text("docs: {Read: {files: [rows/api_key.txt]}}")
+    with pytest.raises(ValueError, match=r"^recipe\.yaml names 'rows/api_key\.txt', which does not go with the job"):
+        jobs.submit_recipe(str(recipe), address="http://127.0.0.1:1", root="/srv/root", ship=True)
+    # words, what is nowhere, what all machines may have, and what goes along
+    (recipe.parent / "rows" / "b.jsonl").touch()
+    recipe.write_text("docs: {Read: {files: [rows/b.jsonl, /srv/c.jsonl, s3://bucket/d.jsonl, away/e.jsonl, en, '']}}")
+    with pytest.raises(ValueError, match="no Ray dashboard answers"):
+        jobs.submit_recipe(str(recipe), address="http://127.0.0.1:1", root="/srv/root", ship=True, wheel=False)
+
+
 # -- with one
 
 
