@@ -24,7 +24,7 @@ import ray
 from ray._private.state import available_resources_per_node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tundish.cluster import ray_room
+from tundish.cluster import ray_cancel, ray_room
 from tundish.cluster.dragging import LOOK, dragging, idle_since, quickest, wait_of
 from tundish.cluster.map import dealt
 from tundish.cluster.verbs import may_run_twice, wants_gpu
@@ -143,6 +143,7 @@ class _Run:
         self.items, self.patience, self.copies = items, patience, copies
         self.twice = may_run_twice(work)
         self.work = ray.put(ray.cloudpickle.dumps(work))
+        self.bell = ray_cancel.bell()
         self.asked: dict[str, Any] = {
             "name": stage,
             "num_cpus": 1,
@@ -204,9 +205,8 @@ class _Run:
         self.seconds[node].append(seconds)
         for other in others:
             del self.flying[other]
-            self.overtaken.append(other)
-            with contextlib.suppress(Exception):
-                ray.cancel(other, force=True)
+        self._cancel(others)
+        self.overtaken += others
         self.copies.won += bool(others) and reference in self.second
         return told  # type: ignore[no-any-return]
 
@@ -222,10 +222,8 @@ class _Run:
             return
         del self.asked["label_selector"]
         waiting, self.flying = self.flying, {}
-        for reference in waiting:
-            self.overtaken.append(reference)
-            with contextlib.suppress(Exception):
-                ray.cancel(reference, force=True)
+        self._cancel(list(waiting))
+        self.overtaken += waiting
         for group in dict.fromkeys(waiting.values()):
             self._begin(group)
 
@@ -265,12 +263,14 @@ class _Run:
         placed = NodeAffinitySchedulingStrategy(best, soft=True, _spill_on_unavailable=True)
         return {"scheduling_strategy": placed}
 
+    def _cancel(self, references: list[Any]) -> None:
+        if references:
+            ray_cancel.cancel(references, self.bell)
+
     def end(self) -> None:
         """Nothing of it runs on: it might write."""
         left, self.flying = list(self.flying), {}
-        for reference in left:
-            with contextlib.suppress(Exception):
-                ray.cancel(reference, force=True)
+        self._cancel(left)
         if left := left + self.overtaken:  # one that stands still does not answer: it finds the commit when it wakes
             with contextlib.suppress(Exception):
                 ray.wait(left, num_returns=len(left), timeout=KILLED)

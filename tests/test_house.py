@@ -215,6 +215,7 @@ def test_one_door_to_each_outside_world() -> None:
             "cluster/on_ray.py",
             "cluster/ray_gang.py",
             "cluster/ray_board.py",
+            "cluster/ray_cancel.py",
             "cluster/ray_metrics.py",
             "cluster/ray_room.py",
             "cluster/ray_search.py",
