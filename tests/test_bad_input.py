@@ -64,6 +64,7 @@ def test_an_error_of_the_block_is_the_callers(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there() -> None:
     pytest.importorskip("aiohttp")
     with pytest.raises(ValueError, match=rf"cannot read the URI '{NOBODY}' \(Connection refused\); check"):

@@ -211,6 +211,7 @@ def test_what_fails_longer_than_the_client_has_patience_is_tried_again(proxy: Pr
     assert [told for _, told in proxy.gets].count("503") == 10
 
 
+@pytest.mark.slow
 def test_faults_at_random(proxy: Proxy, tmp_path: Path) -> None:
     files = put(6)
     draw = random.Random(6)

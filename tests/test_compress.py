@@ -115,6 +115,7 @@ def test_every_step_is_there_and_says_what_lies_there(place: Path, whole: dict[s
     assert json.loads((place / "all" / "compressed.json").read_text()) == whole | {"others": {}}
 
 
+@pytest.mark.slow
 def test_what_is_taken_away_is_gone(place: Path, whole: dict[str, Any]) -> None:
     steps, own = whole["steps"], whole["steps"]["model"]
     shapes = {p: json.loads((place / "all" / p / "config.json").read_text())["shape"] for p in steps if p != "model"}

@@ -68,6 +68,7 @@ def growing(folder: Path, generations: list[dict], stops: dict[int, int], killed
     return tell
 
 
+@pytest.mark.slow
 def test_generations_join_where_they_came_and_the_list_is_replayed_exactly(
     tmp_path: Path, generations: list[dict], wanted: Pretrain
 ) -> None:
@@ -103,6 +104,7 @@ def test_generations_join_where_they_came_and_the_list_is_replayed_exactly(
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_by_the_plan_of_its_checkpoint(
     tmp_path: Path, generations: list[dict], wanted: Pretrain
 ) -> None:

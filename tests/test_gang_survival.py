@@ -190,6 +190,7 @@ def unasked(rank, world, tell):
     time.sleep(60)
 
 
+@pytest.mark.slow
 def test_a_wish_that_comes_twice_does_not_end_who_saves():
     with pytest.raises(Stopped, match="it lies there"):
         Local().gang("Saves", saves_for_long, size=2)

@@ -128,6 +128,7 @@ def fully_sharded():
         torch.testing.assert_close(whole(one), whole(two), atol=1e-5, rtol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_shards_move_as_the_whole_does():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -276,6 +276,7 @@ def test_every_way_of_moving_learns(tmp_path, other):
     assert result(task)["speed"]["tflops"] > 0
 
 
+@pytest.mark.slow
 def test_sharded_ranks_are_one_and_hand_over_to_one(tmp_path):
     whole = toy(tmp_path / "whole")
     pretrain(whole, 0, 1, silent)

@@ -125,6 +125,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "recipe.yaml"
 
 
+@pytest.mark.slow
 def test_a_recipe_is_foretold_before_anything_is_there_and_held_against_its_run(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ def test_the_order_of_shards_and_the_number_of_files_do_not_matter(
     assert met(cluster, str(tmp_path), Numbers(SOURCE.shards[::-1]), files=2).digest == here["sums"]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(here: dict[str, str], cluster: OnRay, tmp_path: Path) -> None:
     fn = Killed(lengths, "part-00004", str(tmp_path / "died"))
     assert by_name(mapped(cluster, str(tmp_path / "out"), first=fn)) == only("lengths even odd", here)
@@ -123,6 +124,7 @@ class Stopped:
         return self.fn(batch, at)
 
 
+@pytest.mark.slow
 def test_what_drags_is_done_again_elsewhere(here: dict[str, str], cluster: OnRay, tmp_path: Path) -> None:
     before = replace(cluster.copies)
     cluster.patience, patient = 1.0, cluster.patience
@@ -170,6 +172,7 @@ class Sleeping:
         return item
 
 
+@pytest.mark.slow
 def test_work_that_must_be_done_by_one_alone_is(cluster: OnRay) -> None:
     before = replace(cluster.copies)
     cluster.patience, patient = 0.5, cluster.patience
@@ -258,6 +261,7 @@ def test_a_refusal_in_a_worker_is_the_same_sentence_here(cluster: OnRay, tmp_pat
     mapped(cluster, str(tmp_path / "out"), first=fn)
 
 
+@pytest.mark.slow
 def test_a_gang_starts_together_and_tells(cluster: OnRay, tmp_path: Path) -> None:
     heard: list[tuple[Any, ...]] = []
     cluster.watch, unwatched = lambda *said: heard.append(said), cluster.watch

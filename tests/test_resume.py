@@ -127,7 +127,7 @@ def whole(commit: Path) -> bool:
     return all((commit.parents[1] / name / "commits" / commit.name).exists() for name in beside)
 
 
-QUICK = ("ingest", "deduplicate", "tokenize")  # one of each kind: files in, many steps, shards out
+QUICK = ("ingest", "tokenize")  # files in, shards out
 KILLED_IN = [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in STAGES]
 
 

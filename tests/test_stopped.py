@@ -17,7 +17,7 @@ from tundish.pipeline.cli import call
 
 
 @pytest.mark.parametrize("on", ["local", pytest.param("ray", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("asked", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_driver_that_is_asked_to_end_gives_its_root_back(tmp_path: Path, on: str, asked: int) -> None:
     """SIGTERM is what `scancel`, systemd, `docker stop` and `ray job stop` send; Ray takes it for itself."""
     root = tmp_path / "root"

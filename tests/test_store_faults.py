@@ -74,7 +74,10 @@ def test_what_fails_for_good_leaves_what_was_there_and_says_so(s3: S3, body: byt
 
 @pytest.mark.parametrize(
     "place",
-    [("POST", "uploads"), ("PUT", "partNumber=2"), pytest.param(("POST", "uploadId"), marks=pytest.mark.slow)],
+    [
+        ("POST", "uploads"),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in [("PUT", "partNumber=2"), ("POST", "uploadId")]),
+    ],
 )
 def test_a_file_in_parts_that_never_comes_to_its_end_is_not_there(s3: S3, place: tuple[str, str]) -> None:
     store.write("s3://corpora/a.bin", b"before")
@@ -192,6 +195,7 @@ def test_a_dataset_is_there_when_all_of_it_is(s3: S3, name: str) -> None:
     assert again.table()["n"].to_pylist() == list(range(1000))
 
 
+@pytest.mark.slow
 def test_a_map_in_a_store_that_fails_at_random_gives_the_same_bytes(s3: S3, tmp_path: Path) -> None:
     mapped(Local(), str(tmp_path / "first-0123456789"))
     draw = random.Random(7)
@@ -253,6 +257,7 @@ def test_a_folder_is_listed_and_not_what_holds_it(s3: S3) -> None:
     assert {*asked} == {"held/one", "held/none"}
 
 
+@pytest.mark.slow
 def test_removing_and_moving_pass_through_faults(s3: S3) -> None:
     for number in range(3):
         store.write(f"s3://corpora/gone/{number}", b"x")

@@ -20,6 +20,7 @@ from tundish.stages.tokenize import Tokenize
 pytestmark = pytest.mark.skipif(shutil.which("moto_server") is None, reason="moto's server is not installed")
 
 
+@pytest.mark.slow
 def test_shards_from_s3_give_the_steps_of_those_at_home(
     bucket: str,  # noqa: F811
     tmp_path: Path,

@@ -52,6 +52,7 @@ def folder_of(outcome: Outcome, name: str) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_training_is_sealed_and_begun_anew_when_the_corpus_changes(tmp_path: Path, texts: Path) -> None:
     outcome = trained(tmp_path, texts)
     encoder = folder_of(outcome, "pretrain")

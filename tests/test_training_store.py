@@ -54,6 +54,7 @@ def sealed(root: str, goal: Any) -> Dataset:
     return found
 
 
+@pytest.mark.slow
 def test_it_trains_tunes_and_predicts_there_as_in_a_folder(home: Path) -> None:
     goal = toys.trained(str(home / "labels.tsv"))
     far = run(goal, Local(), FAR)
@@ -73,6 +74,7 @@ def test_it_trains_tunes_and_predicts_there_as_in_a_folder(home: Path) -> None:
     assert 0 in ledger.steps_of(*first)[0]
 
 
+@pytest.mark.slow
 def test_the_commands_take_what_was_trained_there(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     goal = toys.trained(str(home / "labels.tsv"))
@@ -122,7 +124,10 @@ def interrupted(goal: Pretrain, root: str, monkeypatch: pytest.MonkeyPatch, at: 
             run(goal, Local(), root)
 
 
-@pytest.mark.parametrize("forgotten", [False, True], ids=["whole", "without a checkpoint"])
+@pytest.mark.parametrize(
+    "forgotten",
+    [pytest.param(False, marks=pytest.mark.slow, id="whole"), pytest.param(True, id="without a checkpoint")],
+)
 def test_a_training_that_broke_off_there_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch, forgotten: bool) -> None:
     goal = replace(toys.trained(str(home / "labels.tsv")).encoder, checkpoint_every=2, tokens=10_000, seed=7)
     whole = run(goal, Local(), str(home / "trained")).dataset
@@ -180,6 +185,7 @@ def test_lines_that_lie_far_are_sent_when_they_settle_and_cut_where_training_wen
         Lines(uri, 5, True)
 
 
+@pytest.mark.slow
 def test_it_goes_on_in_s3_through_requests_that_fail(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shards = toys.trained(str(home / "labels.tsv")).encoder.shards
     web = {"web": str(home / "trained" / shards.address)}

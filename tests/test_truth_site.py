@@ -217,6 +217,7 @@ def test_crawl_delay_and_retry_after_are_kept_by_the_servers_own_log(tmp_path: P
     polite(running.asked, busy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rules", "delay"),
     [
