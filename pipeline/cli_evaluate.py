@@ -54,11 +54,11 @@ def _pairs(told: dict[str, Any]) -> Table:
 def _texts(told: dict[str, Any]) -> Table:
     table = _table("texts", "measure", "segments", "tokens", "bits a byte", "95 % interval", "perplexity")
     for uri, each in told.items():
-        low, high = each["interval"]
+        interval = "{:.3f} to {:.3f}".format(*each["interval"]) if each["interval"] else "-"
         count = f"{each['segments']:,} of {each['of']:,}"
         bits, perplexity = f"{each['bits_per_byte']:.3f}", f"{each['perplexity']:,.1f}"
         name = _short(uri)
-        table.add_row(name, each["measure"], count, f"{each['tokens']:,}", bits, f"{low:.3f} to {high:.3f}", perplexity)
+        table.add_row(name, each["measure"], count, f"{each['tokens']:,}", bits, interval, perplexity)
     return table
 
 

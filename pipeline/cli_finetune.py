@@ -1,6 +1,7 @@
 """The command that fine-tunes a model on labelled files, with honest numbers at its end."""
 
 import json
+import re
 from functools import partial
 from typing import Any
 
@@ -162,7 +163,7 @@ def column_of(given: str) -> str | int:
     >>> column_of("genre"), column_of("-1")
     ('genre', -1)
     """
-    return int(given) if given.lstrip("-").isdigit() else given
+    return int(given) if re.fullmatch("-?[0-9]+", given) else given
 
 
 def aids_of(given: tuple[str, ...]) -> Any:

@@ -240,7 +240,8 @@ def _code(told: Told) -> list[str]:
             bits, compression = told[name]["bits"], told[name]["compression"]
             said.append(
                 f"labels of {told['examples']:,} examples sent in {bits['mean']:,.0f} bits from {name} weights, "
-                f"{compression['mean']:.2f} ({_range(compression)}) times shorter than {told['uniform']:,.0f}"
+                f"where equal chances take {told['uniform']:,.0f}: "
+                f"{compression['mean']:.3f} times as many ({_range(compression)})"
             )
     if "saved" in told:
         said.append(f"pretraining saves {told['saved']['mean']:z,.0f} bits ({_range(told['saved'], '{:z,.0f}')})")

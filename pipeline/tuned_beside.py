@@ -112,7 +112,7 @@ def _code(told: Told) -> list[str]:
         one = known.get(name) or {}
         if "bits" in one and "compression" in one:
             sent = f"the labels of {known['examples']:,} examples sent in {one['bits']['mean']:,.0f} bits"
-            shorter = f"{one['compression']['mean']:.2f}{_between(one['compression'])} times shorter than uniformly"
+            shorter = f"{one['compression']['mean']:.3f}{_between(one['compression'])} times shorter than uniformly"
             found.append(f"{sent} from {name} weights, {shorter}")
     return found
 

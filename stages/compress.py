@@ -127,6 +127,7 @@ def _keys(room: Room, paths: Sequence[str]) -> dict[str, str]:
     task, means = room.task, room.means
     training = {name: getattr(task, name) for name in TRAINING} | {"kind": task.kind}
     data = {name: store.digest(uri) for name, uri in task.parts.items()}
+    data |= {f"truth of {name}": digest_of(each) for name, each in task.truth.items()}
     folders = {
         name: _digest(folder) if folder else ""
         for name, folder in (("teacher", means.teacher), ("student", means.student))

@@ -59,7 +59,7 @@ def result_of(room: Room, records: Mapping[str, Record]) -> dict[str, Any]:
         "task": room.task.kind,
         "measure": measure,
         "tested": parts,
-        "examples": {name: len(rows) for name, rows in room.parts.items()},
+        "examples": {name: len(rows.begins) for name, rows in room.parts.items()},
         "epochs": room.task.epochs,
         "batch": room.task.batch,
         "rate": room.rate,

@@ -1,7 +1,8 @@
 """Labelled examples: files people have, read, checked and told about, as one Arrow table with a schema for each kind.
 
     id      hex digest of the text (of all texts of a pair, of the words, of context and question)
-    file    where the row lies, by its name, and `row`: its number there (from 1; no header; a sentence of CoNLL is one)
+    file    where the row lies, by its name, with folders where two files have one name
+    row     its number there (from 1; no header; a sentence of CoNLL is one)
     classify, multilabel, regress   text, second; label (int64), labels (list<int64>), value (float64)
     tag     words, tags: lists        answer  context, question, answers, starts (in characters), key, title
     write   source, lead, targets: a list              embed   text, second, negative, score
@@ -19,14 +20,13 @@ is not among the given names, and files without a single example.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from posixpath import basename
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
 from tundish.operators.text.digest import payload_digest
 from tundish.stages.examples_cells import Column, Fault, Layout, nearest
-from tundish.stages.examples_files import files_of, form_in, rows
+from tundish.stages.examples_files import called, files_of, form_in, rows
 from tundish.stages.examples_rows import DEFAULTS, KINDS, OPTIONAL, TRUTH, Seen, maker, unknown
 from tundish.stages.examples_tags import ordered, scheme_of
 
@@ -103,26 +103,28 @@ def read(
     labelled: bool = True,
     faulty: Literal["refuse", "drop"] = "refuse",
     between: str = ",",
+    by_number: bool = True,
 ) -> Examples:
     """The examples of some files. `columns`: role -> column, over the names that roles have by themselves (see
     `DEFAULTS`); several for `labels`: one a class. `names`: the classes there are, in their order; labels that are
-    numbers count them from 0, unless a name is a number. `labelled`: False for rows that have no label to be read.
+    numbers count them from 0, unless a name is a number or `by_number` is False. `labelled`: False for rows that have
+    no label to be read.
     `between`: what separates several labels in a cell.
     """
     asked, needed = _roles(kind, columns or {}, labelled)
     if faulty not in ("refuse", "drop"):
         raise ValueError(f"faulty is {faulty!r}; it is 'refuse' or 'drop'")
-    uris, seen, made = files_of(paths), Seen(), []
-    for uri in uris:
-        made += list(_of_file(kind, uri, asked, needed, layout or Layout(), between, seen, faulty == "drop"))
+    uris, seen, made = called(files_of(paths)), Seen(), []
+    for uri, file in uris.items():
+        made += list(_of_file(kind, uri, file, asked, needed, layout or Layout(), between, seen, faulty == "drop"))
     if not made:
         gone = f" ({sum(seen.counts.values())} rows were left out)" if seen.counts else ""
-        raise ValueError(f"{', '.join(map(basename, uris[:5]))} holds no example{gone}; check the file and its form")
+        raise ValueError(f"{', '.join([*uris.values()][:5])} holds no example{gone}; check the file and its form")
     several = asked.get("labels")
     known = tuple(names) or (tuple(map(str, several)) if isinstance(several, list | tuple) else ())
     told, scheme = [], ""
     if kind in NAMED:
-        known, made = _numbered(kind, made, known, seen, faulty == "drop")
+        known, made = _numbered(kind, made, known, seen, faulty == "drop", by_number)
     if kind == "tag":
         scheme, told = scheme_of(made, known)
     told += [
@@ -148,9 +150,9 @@ def batches(
     leaves rows out and says so in `faults`."""
     asked, needed = _roles(kind, columns or {}, labelled=False)
     seen, part = Seen(), list[dict[str, Any]]()
-    for uri in files_of(paths):
+    for uri, file in called(files_of(paths)).items():
         for row in _of_file(
-            kind, uri, asked, needed, layout or Layout(), ",", seen, faulty == "drop", faulty == "tell"
+            kind, uri, file, asked, needed, layout or Layout(), ",", seen, faulty == "drop", faulty == "tell"
         ):
             part.append(row)
             if len(part) == size:
@@ -214,6 +216,7 @@ def _roles(kind: str, columns: Mapping[str, Any], labelled: bool) -> tuple[dict[
 def _of_file(
     kind: str,
     uri: str,
+    file: str,
     asked: Mapping[str, Any],
     needed: Sequence[str],
     layout: Layout,
@@ -232,20 +235,20 @@ def _of_file(
     needed = [role for role in columns if role.partition(".")[0] in needed]
     make = maker(kind, asked, between, seen)
     for number, row in rows(uri, form, columns, needed, layout):
-        where = f"row {number} of {basename(uri)}"
+        where = f"row {number} of {file}"
         try:
             if isinstance(row, Fault):
                 raise row
             example = make(row, where)
         except Fault as fault:
             if tell:
-                yield {"file": basename(uri), "row": number, "fault": fault}
+                yield {"file": file, "row": number, "fault": fault}
                 continue
             if not drop:
                 raise
             seen.note(f"dropped:{fault.reason}", where, fault.rows)
             continue
-        yield {"id": identity(kind, example), "file": basename(uri), "row": number, **example}
+        yield {"id": identity(kind, example), "file": file, "row": number, **example}
 
 
 def _numbers(columns: Mapping[str, Column]) -> dict[str, Column]:
@@ -265,7 +268,7 @@ def identity(kind: str, example: Mapping[str, Any]) -> str:
 
 
 def _numbered(
-    kind: str, made: list[dict[str, Any]], known: tuple[str, ...], seen: Seen, drop: bool
+    kind: str, made: list[dict[str, Any]], known: tuple[str, ...], seen: Seen, drop: bool, by_number: bool
 ) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
     """(names of the classes, the examples with numbers for labels)."""
     column = NAMED[kind]
@@ -273,7 +276,7 @@ def _numbered(
         held = (row[column] for row in made if row[column] is not None)
         found = {name for each in held for name in ([each] if isinstance(each, str) else each)}
         known = ordered(found) if kind == "tag" else in_order(found)
-    numbers = _numbers_of(known, made, column)
+    numbers = _numbers_of(known, made if by_number else None, column)
     kept = []
     for row in made:
         value = row[column]
@@ -292,15 +295,19 @@ def _numbered(
     return known, kept
 
 
-def _numbers_of(known: Sequence[str], made: Iterable[Mapping[str, Any]], column: str) -> dict[str, int]:
-    """label -> its number. Labels that are numbers already, as many data sets keep them, count the names from 0."""
+def _numbers_of(known: Sequence[str], made: Iterable[Mapping[str, Any]] | None, column: str) -> dict[str, int]:
+    """label -> its number. Labels that are numbers already, as many data sets keep them, count the names from 0; where
+    the names are those of another file they are only theirs, and there are no rows (None) to look at."""
+    names = {name: number for number, name in enumerate(known)}
+    if made is None:
+        return names
     plain = {str(number): number for number in range(len(known))}
     held = (row[column] for row in made if row[column] is not None)
     if plain.keys().isdisjoint(known) and all(
         each in plain if isinstance(each, str) else {*each} <= plain.keys() for each in held
     ):
         return plain
-    return {name: number for number, name in enumerate(known)}
+    return names
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from tundish.stages.examples_tags import OUTSIDE, entities, ordered, parted
 
 TRAIN, DEV = "train", "dev"
 BESIDE = ("title", "lead")  # texts that are not what is learned from
+SPREADS = (0.05, 20.0)  # of values that are learned well, standard deviations
 QUANTILES = {"least": 0.0, "p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "most": 1.0}
 
 
@@ -30,6 +31,7 @@ def parts(
     instead."""
     if TRAIN not in files:
         raise ValueError(f"the parts are {', '.join(files)}; name one of them {TRAIN!r}")
+    ordered = bool(options.get("names"))
     found = {TRAIN: read(kind, files[TRAIN], columns, **options)}
     if kind == "tag" and not options.get("names"):
         each = [
@@ -38,7 +40,8 @@ def parts(
         ]
         options = {**options, "names": _tags(found[TRAIN].names, {name for one in each for name in one.names})}
         found = {TRAIN: read(kind, files[TRAIN], columns, **options)}
-    options = {**options, "names": found[TRAIN].names}
+    # numbers count classes that somebody has put in order, and not those that were found in train and sorted
+    options = {**options, "names": found[TRAIN].names, "by_number": ordered}
     return found | {name: read(kind, paths, columns, **options) for name, paths in files.items() if name != TRAIN}
 
 
@@ -67,6 +70,7 @@ def checked(found: Mapping[str, Examples]) -> list[str]:
     _learnable(train)
     told = [f"{name}: {sentence}" for name, one in found.items() for sentence in one.told]
     told += [sentence for name, one in found.items() for sentence in _balance(name, one)]
+    told += _scaled(train)
     told += [sentence for name, one in found.items() for sentence in _at_odds(name, one)]
     told += [sentence for name, one in found.items() if name != TRAIN for sentence in _shared(name, train, one)]
     tests = [] if DEV not in found else [name for name in found if name not in (TRAIN, DEV)]
@@ -89,6 +93,18 @@ def _learnable(train: Examples) -> None:
             raise ValueError(
                 f"{_every(train)} the value {values[0] if len(values) else None}; there is nothing to learn"
             )
+
+
+def _scaled(train: Examples) -> list[str]:
+    """That values are of a size at which little is learned: targets are learned as they are, at rates for losses of
+    about 1."""
+    if train.kind != "regress":
+        return []
+    spread = float(np.std(train.table["value"].drop_null().to_numpy()))
+    if SPREADS[0] <= spread <= SPREADS[1]:
+        return []
+    return [f"the values of {TRAIN} have a standard deviation of {spread:.3g}, and little is learned of values so "
+            f"{'close together' if spread < 1 else 'far apart'}; divide them by it in every file"]  # fmt: skip
 
 
 def _every(train: Examples) -> str:

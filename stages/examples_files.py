@@ -13,6 +13,7 @@ without a column it needs, with the nearest it has, and a file that is broken as
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from posixpath import basename
 from typing import Any
@@ -51,6 +52,23 @@ def files_of(paths: str | Sequence[str]) -> list[str]:
     if not found:
         raise ValueError("no file of examples is named; give at least one path")
     return list(found)
+
+
+def called(uris: Sequence[str]) -> dict[str, str]:
+    """What each of some files is called: its name, with as much of the path before it as sets it apart.
+
+    >>> called(["a/x/t.csv", "b/x/t.csv", "b/u.csv"])
+    {'a/x/t.csv': 'a/x/t.csv', 'b/x/t.csv': 'b/x/t.csv', 'b/u.csv': 'u.csv'}
+    """
+    found: dict[str, str] = dict.fromkeys(uris, "")
+    left, size = list(found), 0
+    while left:
+        size += 1
+        ends = {uri: "/".join(uri.split("/")[-size:]) for uri in left}
+        many = Counter(ends.values())
+        found |= ends
+        left = [uri for uri, end in ends.items() if many[end] > 1 and end != uri]
+    return found
 
 
 def form_in(uri: str, kind: str, layout: Layout) -> str:

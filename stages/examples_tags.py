@@ -38,6 +38,19 @@ def ordered(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (name != OUTSIDE, parted(name)[1], PREFIXES.find(parted(name)[0]))))
 
 
+def spanned(names: Sequence[str]) -> list[str]:
+    """The tags as spans are read from them (operators/text/spans): `B_PER` is `B-PER`; where one of them has no such
+    prefix and is none by itself, every tagged word is a span.
+
+    >>> spanned(["O", "B_PER", "I_PER"]), spanned(["O", "B", "I"]), spanned(["O", "PER", "B-LOC"])
+    (['O', 'B-PER', 'I-PER'], ['O', 'B', 'I'], ['O', 'B-PER', 'B-B-LOC'])
+    """
+    parts = list(map(parted, names))
+    if all(prefix or kind == OUTSIDE or kind in tuple(PREFIXES) for prefix, kind in parts):
+        return [f"{prefix}-{kind}" if prefix else kind for prefix, kind in parts]
+    return [name if name == OUTSIDE else f"B-{name}" for name in names]
+
+
 def scheme_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[str, list[str]]:
     """(the scheme of tags that are numbers into `names`, what is odd of them)."""
     prefixes = {parted(name)[0] for name in names} - {""}

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tundish.cluster import store
+from tundish.cluster.shards import digest_of
 from tundish.stages import hub
 from tundish.stages.examples import Examples
 from tundish.stages.examples_rows import TRUTH
@@ -26,6 +27,7 @@ from tundish.stages.tuned import told_in
 ASKED = "asked.json"
 ELSEWHERE = "give another --out, or delete that folder if its model is of no use"
 UNTOLD = ("out", "parts", "truth", "at_once", "specials", "digests", "scheme")
+CALLED = {"rows": "rows", "weights": "bytes of the model", "truth": "true answers"}
 FREE = ("model", "seeds", "scratch", "sizes", "columns")  # what decides no run by itself
 
 
@@ -97,6 +99,8 @@ def _asked(task: TuneTask, columns: Mapping[str, Any]) -> dict[str, Any]:
     said |= {"model": task.model.rstrip("/").rpartition("/")[2], "columns": dict(columns)}
     said["weights"] = {name: each for name, each in task.digests.items() if name.startswith("model/")}
     said["rows"] = {name: each for name, each in task.digests.items() if not name.startswith("model/")}
+    if task.truth:
+        said["truth"] = {name: digest_of(each) for name, each in task.truth.items()}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
 
 
@@ -105,9 +109,10 @@ def _change(name: str, before: Any, now: Any) -> str:
     >>> _change("lr", 0.1, 0.2), _change("rows", {"a": "1", "b": "2"}, {"a": "1", "b": "3"})
     ('lr was 0.1 and is 0.2', 'other rows in b')
     """
-    if name in ("rows", "weights"):
+    if name in CALLED:
+        before = before or {}  # an older tundish kept none
         other = sorted(key.removeprefix("model/") for key in {*before, *now} if before.get(key) != now.get(key))
-        return f"other {'rows' if name == 'rows' else 'bytes of the model'} in {', '.join(other)}"
+        return f"other {CALLED[name]} in {', '.join(other)}"
     if isinstance(now, Mapping) and isinstance(before, Mapping):
         keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         return ", ".join(_change(key, before.get(key), now.get(key)) for key in keys)

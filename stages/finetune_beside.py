@@ -18,7 +18,7 @@ import pyarrow as pa
 from tundish.cluster import store
 from tundish.stages.examples import batches
 from tundish.stages.examples_cells import Column, Fault, Layout, missing
-from tundish.stages.examples_files import files_of, form_in, rows
+from tundish.stages.examples_files import called, files_of, form_in, rows
 from tundish.stages.examples_rows import spelt
 from tundish.stages.examples_tokens import load
 from tundish.stages.finetune_task import TuneTask
@@ -74,8 +74,8 @@ def _values(
     kind: str, given: str | Sequence[str], column: Column, layout: Layout
 ) -> Iterator[tuple[Place, str | None]]:
     """The value of a column in every row, as text."""
-    for uri in files_of(given):
-        form, file = form_in(uri, kind, layout), uri.rpartition("/")[2]
+    for uri, file in called(files_of(given)).items():
+        form = form_in(uri, kind, layout)
         if form == "conll":
             raise ValueError(f"{file} has words in its columns, and no {column!r} of sentences; leave --slice out")
         name = str(column)

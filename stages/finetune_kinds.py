@@ -10,7 +10,7 @@
 Promises: scores are functions of what was asked, so that they can be worked out again from a sealed run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from tundish.operators.model.writer import Writer
 from tundish.operators.text import answers as squad
 from tundish.operators.text import spans
 from tundish.stages import finetune_write
+from tundish.stages.examples_tags import spanned
 from tundish.stages.finetune_rows import Batch, Rows, flattened
 from tundish.stages.finetune_task import TuneTask
 
@@ -158,15 +159,17 @@ def of_numbers(truth: Any, guesses: np.ndarray) -> Scores:
     }
 
 
-def sentences(rows: Rows, words: np.ndarray) -> list[list[str]]:
-    """Tags of whole sentences, from a number for each word that is predicted (W,), windows put together."""
+def sentences(rows: Rows, words: np.ndarray, names: Sequence[str] = ()) -> list[list[str]]:
+    """Tags of whole sentences, from a number for each word that is predicted (W,), windows put together; by other names
+    than the rows have where some are given."""
+    names = names or rows.names
     numbers, offsets = flattened(rows.table["words"])
     files, places = _where(rows)
     found: dict[tuple[str, int], dict[int, str]] = {}
     for at, (file, place) in enumerate(zip(files, places, strict=True)):
         mine = found.setdefault((file, place), {})
         here = slice(int(offsets[at]), int(offsets[at + 1]))
-        mine |= {int(word): rows.names[int(tag)] for word, tag in zip(numbers[here], words[here], strict=True)}
+        mine |= {int(word): names[int(tag)] for word, tag in zip(numbers[here], words[here], strict=True)}
     return [[tags[word] for word in sorted(tags)] for tags in found.values()]
 
 
@@ -179,7 +182,7 @@ def true_tags(rows: Rows) -> np.ndarray:
 
 def of_tags(task: TuneTask, rows: Rows, guesses: np.ndarray) -> Scores:
     truth = true_tags(rows)
-    found = spans.found(sentences(rows, truth), sentences(rows, guesses))
+    found = spans.found(*(sentences(rows, each, spanned(rows.names)) for each in (truth, guesses)))
     return {
         "span_f1": float(found.micro.f1),
         "span_precision": float(found.micro.precision),

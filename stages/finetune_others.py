@@ -113,7 +113,7 @@ def _laid(
     if task.truth:
         truth = store.join(folder, "truth.json")
         store.write_json(truth, task.truth[DEV])
-    digest = digest_of([store.digest(task.parts[part]) for part in (TRAIN, DEV)])
+    digest = digest_of([*(store.digest(task.parts[part]) for part in (TRAIN, DEV)), *task.truth.values()])
     both = {part: each for part, each in shared.items() if each["alike"]}
     return Other(name, kind, task.parts[TRAIN], task.parts[DEV], digest, task.scheme, truth, both), odd
 

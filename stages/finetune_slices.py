@@ -26,6 +26,7 @@ from tundish.operators.text import answers as squad
 from tundish.operators.text import spans, tokenizer
 from tundish.operators.text.word_begins import begins
 from tundish.stages import finetune_units
+from tundish.stages.examples_tags import spanned
 from tundish.stages.finetune_beside import COLUMN, columns_of
 from tundish.stages.finetune_kinds import answers_of, place_of, sentences, true_tags
 from tundish.stages.finetune_rows import Rows
@@ -190,8 +191,9 @@ def _by_truth(task: TuneTask, rows: Rows, said: Said, truth: Any, units: Units) 
 
 def _types(rows: Rows, said: Said) -> list[Slice]:
     """Spans of each entity type by themselves, all other tags taken for O; by how many there are."""
-    truth = sentences(rows, true_tags(rows))
-    guesses = [sentences(rows, one.argmax(1)) for one in said]
+    names = spanned(rows.names)
+    truth = sentences(rows, true_tags(rows), names)
+    guesses = [sentences(rows, one.argmax(1), names) for one in said]
     kinds, tally = spans.tallied(truth, truth)
     found = []
     for at in np.argsort(-tally.true, kind="stable")[:MOST]:

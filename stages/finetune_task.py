@@ -14,7 +14,7 @@ from tundish.operators.model.decoding import Decoding
 
 VERSION = 2  # raised by hand when code changes what a run comes to
 VERSIONS = {"embed": 3}  # the same of one kind alone, of those that have changed apart from the others
-UNSAID = ("out", "seeds", "scratch", "sizes", "truth", "at_once", "length")  # fields of a task that decide no run
+UNSAID = ("out", "seeds", "scratch", "sizes", "at_once", "length")  # fields of a task that decide no run
 HEADS = {  # kind of task -> head
     "classify": "sequence",
     "multilabel": "sequence",
@@ -206,6 +206,8 @@ class TuneTask:
         said = asdict(self) | {"version": VERSION}
         if self.aids.lora and not self.lr:
             said["lora"] = LORA
+        if not said["truth"]:  # keys of tasks without any are those of ever
+            said.pop("truth")
         for name in (*UNSAID, *(("model", "parts") if self.digests else ())):
             said.pop(name)
         if self.kind != "write":

@@ -28,6 +28,7 @@ from tundish.operators.text import answers as squad
 from tundish.operators.text import spans
 from tundish.operators.text.digest import payload_digest
 from tundish.operators.text.rouge import rouges
+from tundish.stages.examples_tags import spanned
 from tundish.stages.finetune_kinds import answers_of, ranked, sentences, true_tags
 from tundish.stages.finetune_rows import Rows
 from tundish.stages.finetune_task import Run, TuneTask
@@ -86,7 +87,7 @@ def units_of(task: TuneTask, rows: Rows, said: Mapping[str, np.ndarray], truth: 
     if task.kind == "regress":
         return np.stack([np.asarray(rows.targets, np.float64), logits.reshape(len(rows))], 1)
     if task.kind == "tag":
-        each = sentences(rows, true_tags(rows)), sentences(rows, logits.argmax(1))
+        each = (sentences(rows, tags, spanned(rows.names)) for tags in (true_tags(rows), logits.argmax(1)))
         return np.stack(spans.by_sentence(*each), 1).astype(np.float64)
     if task.kind == "answer":
         return _contexts(rows, logits, truth)

@@ -154,19 +154,21 @@ def _share(right: Sequence[bool]) -> dict[str, Any]:
 
 def coded(it: Asked, texts: Sequence[str], *, most: int = 0) -> dict[str, Any]:
     """Bits per byte and perplexity of texts; `most` segments at most, spread evenly over all of them (0: all)."""
-    segments, sizes = _segments(it, texts)
+    segments, sizes, last = _segments(it, texts)
     count = len(segments)
     if not count:
         raise ValueError("the texts hold no token; give some that are not blank")
     kept = np.unique(np.linspace(0, count - 1, most).astype(int)) if 0 < most < count else np.arange(count)
     found = scores(it, [segments[number] for number in kept])
+    if it.causal:  # the end of a segment is the text's where it is its last, and else no part of it
+        found = [each if last[number] else each[:-1] for number, each in zip(kept, found, strict=True)]
     nats = np.array([-each.sum() for each in found])
     tokens, bytes_ = np.array([len(each) for each in found]), np.array([sizes[number] for number in kept])
     per_byte = bootstrap(lambda n, b: float(n.sum() / math.log(2) / b.sum()), nats, bytes_, seed=1)
     return {
         "measure": "code length" if it.causal else "pseudo",
         "bits_per_byte": per_byte.value,
-        "interval": [per_byte.low, per_byte.high],
+        "interval": [per_byte.low, per_byte.high] if len(kept) > 1 else None,  # one segment says not how they differ
         "perplexity": float(np.exp(nats.sum() / tokens.sum())),
         "tokens": int(tokens.sum()),
         "bytes": int(bytes_.sum()),
@@ -175,16 +177,18 @@ def coded(it: Asked, texts: Sequence[str], *, most: int = 0) -> dict[str, Any]:
     }
 
 
-def _segments(it: Asked, texts: Sequence[str]) -> tuple[list[np.ndarray], list[float]]:
-    """Framed segments of texts, none longer than the model reads, and the bytes of text that each stands for."""
-    found, sizes, room = [], [], it.model.shape.length - 2
+def _segments(it: Asked, texts: Sequence[str]) -> tuple[list[np.ndarray], list[float], list[bool]]:
+    """Framed segments of texts, none longer than the model reads, the bytes of text that each stands for, and whether
+    it is the last of its text."""
+    found, sizes, last, room = [], [], [], it.model.shape.length - 2
     for text, document in zip(texts, framed(it, texts), strict=True):
         inner, size = document[1:-1], len(text.encode())
         for at in range(0, len(inner), room):
             part = inner[at : at + room]
             found.append(np.concatenate([document[:1], part, document[-1:]]))
             sizes.append(size * len(part) / len(inner))
-    return found, sizes
+            last.append(at + room >= len(inner))
+    return found, sizes, last
 
 
 def texts_of(uri: str, column: str = "text") -> list[str]:

@@ -40,6 +40,7 @@ from tundish.operators.text import spans, tokenizer
 from tundish.operators.text.words import pattern_for
 from tundish.stages.examples import SCHEMAS, Examples, batches
 from tundish.stages.examples_cells import Layout
+from tundish.stages.examples_tags import spanned
 from tundish.stages.finetune_files import tokens_of
 from tundish.stages.finetune_kinds import answers_of, asked, place_of, sentences
 from tundish.stages.finetune_rows import Rows
@@ -186,7 +187,7 @@ def entities_of(tags: Sequence[str], scheme: str) -> list[tuple[int, int, str]]:
     """
     if scheme == "plain":
         return [(at, at + 1, tag) for at, tag in enumerate(tags) if tag != "O"]
-    found = spans.spans_of([tags])
+    found = spans.spans_of([spanned(tags)])
     ends = zip(found.start.tolist(), found.end.tolist(), found.kind.tolist(), strict=True)
     return [(first, last, found.kinds[kind]) for first, last, kind in ends]
 

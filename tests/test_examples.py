@@ -82,6 +82,15 @@ def write(path: Path, text: str | bytes) -> str:
     return str(path)
 
 
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder, text in (("a", "one"), ("b", "two")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "q.jsonl").write_text(json.dumps({"text": text, "label": folder}) + "\n")
+    found = read("classify", [str(tmp_path / "a"), str(tmp_path / "b")]).table
+    assert found["file"].to_pylist() == ["a/q.jsonl", "b/q.jsonl"]
+    assert read("classify", str(tmp_path / "a" / "q.jsonl")).table["file"].to_pylist() == ["q.jsonl"]
+
+
 def test_columns_by_number_need_no_header(tmp_path: Path) -> None:
     body = "a1\t1\t*\tone tide\nb2\t0\t\ttwo tides\n"
     path = write(tmp_path / "cola.tsv", body)

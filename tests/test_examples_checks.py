@@ -56,6 +56,24 @@ def test_parts_share_the_classes_of_train(tmp_path: Path) -> None:
         checked(other)
 
 
+def test_numbers_count_classes_in_an_order_that_somebody_gave(tmp_path: Path) -> None:
+    """And not those that were found in train and sorted: nobody knows which of them a number means."""
+    files = wrote(tmp_path, train="a\tWorld\nb\tSports\nc\tBusiness\n", test="d\t0\ne\t2\n")
+    with pytest.raises(ValueError, match=r"row 1 of test\.tsv has the label '0'"):
+        parts("classify", files)
+    found = parts("classify", files, names=("World", "Sports", "Business"))
+    assert found["test"].table["label"].to_pylist() == [0, 2]
+    files = wrote(tmp_path, train="a\t4\nb\t5\n", test="c\t0\n")
+    with pytest.raises(ValueError, match="has the label '0'"):
+        parts("classify", files)
+
+
+@pytest.mark.parametrize(("values", "words"), [([1.0, 3e5], "far apart"), ([1.0, 1.001], "close together")])
+def test_values_of_which_little_is_learned_are_told(values: list[float], words: str) -> None:
+    assert words in "".join(checked({"train": made(values * 4, kind="regress")}))
+    assert not checked({"train": made([1.0, 3.0] * 4, kind="regress")})
+
+
 def test_tags_of_all_parts_are_known(tmp_path: Path) -> None:
     """Other prefixes of a type that train has are told; a type that it has not is a fault."""
     (tmp_path / "a.conll").write_text("New B-LOC\nYork I-LOC\n.\tO\n".replace("\t", " "))

@@ -57,6 +57,20 @@ def test_another_task_changes_nothing_in_a_folder(model: str, tmp_path: Path) ->
     prepared(model, "regress", {"train": train}, str(out))  # of a recipe, whose folders are its own
 
 
+def test_other_true_answers_are_said(model: str, tmp_path: Path) -> None:
+    asked = {"context": "The heron stood in the river.", "question": "Where?", "answers": ["the river"]}
+    rows = [asked | {"context": f"{asked['context']} {at}", "question": f"{at}?"} for at in range(20)]
+    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "dev", "test")}
+    for name, some in zip(files, (rows[:12], rows[12:16], rows[16:]), strict=True):
+        Path(files[name]).write_text("".join(json.dumps(row) + "\n" for row in some))
+    first, _ = prepared(model, "answer", files, str(tmp_path / "out"), guarded=True)
+    more = [row | {"answers": [*row["answers"], "a river"]} for row in rows[16:]]
+    Path(files["test"]).write_text("".join(json.dumps(row) + "\n" for row in more))
+    second, report = prepared(model, "answer", files, str(tmp_path / "out"), guarded=True)
+    assert first.key != second.key
+    assert "other true answers in test (runs are made anew" in report["told"][-1]
+
+
 def test_a_folder_without_weights_is_free(model: str, tmp_path: Path) -> None:
     laid(model, texts(tmp_path / "a.jsonl"), tmp_path / "out")
     laid(model, texts(tmp_path / "b.jsonl", 2), tmp_path / "out", "regress")

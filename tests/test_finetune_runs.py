@@ -188,6 +188,27 @@ def test_every_kind_learns_what_can_be_read_off(
     assert test["pretrained"][measure]["mean"] > max(least, test["majority"][measure] + 0.1)
 
 
+def test_tags_without_prefixes_are_spans_of_one_word(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked and scored is the same as of B- alone."""
+    with_prefix = made(task_of(model, tmp_path / "b", "tag", seeds=(1,)))
+    for name in ("big", "B_big"):
+        monkeypatch.setitem(NAMES, "tag", ["O", name])
+        result = made(task_of(model, tmp_path / name, "tag", seeds=(1,)))
+        assert result["parts"] == with_prefix["parts"]
+        assert result["slices"] == with_prefix["slices"]
+
+
+def test_true_answers_decide_a_score(model: str, tmp_path: Path) -> None:
+    task = task_of(model, tmp_path, "answer", seeds=(1,), epochs=1)
+    first = made(task)["parts"]["test"]["pretrained"]["f1"]["mean"]
+    golds = {place: one | {"answers": ["no such words"]} for place, one in task.truth["test"].items()}
+    again = replace(task, truth={**task.truth, "test": golds})
+    assert again.key != task.key
+    assert first > 0 == made(again)["parts"]["test"]["pretrained"]["f1"]["mean"]
+
+
 def test_texts_find_what_belongs_to_them(model: str, tmp_path: Path) -> None:
     result = made(task_of(model, tmp_path, "embed", seeds=(1,), epochs=3))
     before = made(task_of(model, tmp_path, "embed", seeds=(1,), epochs=1, lr=1e-9))

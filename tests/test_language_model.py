@@ -101,6 +101,27 @@ def test_long_texts_are_cut_and_all_their_bytes_counted(folder: str) -> None:
     assert (few["segments"], few["of"]) == (2, told["segments"])
 
 
+def test_the_end_of_a_segment_is_no_part_of_a_text_that_goes_on(folder: str) -> None:
+    it = lm.asked(folder, causal=True)
+    (document,) = lm.framed(it, [text := "The heron stood in the shallow water and waited. " * 30])
+    told = lm.coded(it, [text])
+    assert told["segments"] > 1
+    assert told["tokens"] == len(document) - 1, "the pieces, and one end"
+
+
+def test_one_segment_has_no_interval(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("A heron stood in the water.\n")
+    words = ["evaluate", folder, "--text", str(tmp_path / "one.txt")]
+    (told,) = json.loads(CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False).output)["texts"].values()
+    assert (told["segments"], told["interval"]) == (1, None)
+    (line,) = [
+        line
+        for line in CliRunner().invoke(cli, words, catch_exceptions=False).output.split("\n")
+        if line.startswith("one.txt")
+    ]
+    assert line.split()[-2] == "-"
+
+
 def test_the_command_prints_both(folder: str, pairs: str, tmp_path: Path) -> None:
     (tmp_path / "held.txt").write_text("A heron stood in the water.\n\nA crane flew over.\n")
     words = ["evaluate", folder, "--pairs", pairs, "--text", str(tmp_path / "held.txt")]

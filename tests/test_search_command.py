@@ -100,7 +100,7 @@ def test_code_and_comparison_are_told(whole: tuple[Path, str]) -> None:
     out, shown = whole
     told = result(out)
     assert told["code_length"] == json.loads((out / "code.json").read_text())
-    assert f"{told['code_length']['pretrained']['compression']['mean']:.2f} (" in shown
+    assert f"{told['code_length']['pretrained']['compression']['mean']:.3f} times as many (" in shown
     fresh = told["compared"]["parts"]["test"]["fresh"]
     means = [told["parts"]["test"][name]["accuracy"]["mean"] for name in ("pretrained", "fresh")]
     assert fresh["difference"] == pytest.approx(means[0] - means[1])
